@@ -1,0 +1,1 @@
+//! The commands the proxy answers itself.

@@ -1,0 +1,1 @@
+//! How the parts of a split or fanned-out command become one reply.

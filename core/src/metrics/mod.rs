@@ -1,0 +1,1 @@
+//! Metric names and per-worker plain counters.

@@ -1,0 +1,1 @@
+//! Classification of error replies of nodes.

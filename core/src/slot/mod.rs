@@ -1,0 +1,1 @@
+//! Hash slots and hash tags.

@@ -1,0 +1,1 @@
+//! Snapshots of the cluster, their sources, and how views are merged.

@@ -1,0 +1,3 @@
+//! The `slotway` binary.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,1 @@
+//! Starts real servers for the integration tests and stops them again.
