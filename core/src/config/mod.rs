@@ -1,1 +1,196 @@
-//! The configuration file and its validated form.
+//! The configuration: read from a TOML file, `SLOTWAY_*` variables and flags, checked as a whole, valid once built.
+//!
+//! Precedence, highest first: command-line flag, environment variable, file, default. A flag or variable for a key of a
+//! repeated table speaks of the only one; with several in the file it is a fault. Every fault of every layer is reported at once,
+//! with its place, its value, what is allowed and what to do. Nothing here opens a file: the caller passes the text, and a way
+//! to read the files that hold passwords.
+//!
+//! To add a key: one entry in `keys`, one field below, one line in `build`, and write `config/slotway.toml` anew from
+//! [`reference`] (a test compares them).
+
+mod build;
+mod checks;
+mod fault;
+mod keys;
+mod reference;
+mod secret;
+mod source;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod value;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::topology::Address;
+
+pub use fault::{ConfigError, Fault, Origin};
+pub use reference::reference;
+pub use secret::Secret;
+
+/// A flag of the command line that sets a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flag {
+    /// `--workers`
+    Workers,
+    /// `--listen`
+    Listen,
+    /// `--admin`
+    Admin,
+    /// `--cluster`
+    Cluster,
+}
+
+/// Everything a configuration is made from.
+pub struct Sources<'a> {
+    /// Name and text of the configuration file, if there is one.
+    pub file: Option<(&'a str, &'a str)>,
+    /// Environment variables; those that do not concern us are ignored.
+    pub environment: &'a [(String, String)],
+    /// Flags given.
+    pub flags: Vec<(Flag, String)>,
+    /// Cores this process may use: the default for `workers`.
+    pub cores: usize,
+    /// Reads a file that holds a password. The error says why it cannot.
+    pub read_secret: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+}
+
+/// The whole configuration, valid by construction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Number of worker threads, at least 1.
+    pub workers: usize,
+    /// Address of the admin endpoint; `None` is off.
+    pub admin: Option<SocketAddr>,
+    /// At least one listener; no two of the same address.
+    pub listeners: Vec<ListenerConfig>,
+    /// The cluster behind the proxy.
+    pub upstream: UpstreamConfig,
+    /// Bounds of queues, frames and waiting times.
+    pub limits: LimitsConfig,
+    /// What is logged and how.
+    pub log: LogConfig,
+    /// Time allowed for finishing requests at shutdown.
+    pub drain: Duration,
+}
+
+/// One address where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Address to bind; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Password that clients must give.
+    pub requirepass: Option<Secret>,
+    /// Address told to cluster-aware clients instead of the one they connected to.
+    pub announce: Option<Address>,
+    /// Whether CLUSTER subcommands are answered as a cluster of one node.
+    pub cluster_emulation: bool,
+    /// Connections of clients at a time.
+    pub max_clients: usize,
+}
+
+/// The cluster behind the proxy and how to talk to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// Nodes to start from, at least one.
+    pub seeds: Vec<Address>,
+    /// ACL user; only with a password.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// Shared connections of each worker to each node, at least 1.
+    pub connections_per_node: usize,
+    /// Time allowed for connecting and logging in.
+    pub connect_timeout: Duration,
+    /// Silence after which a connection with outstanding requests is given up.
+    pub node_timeout: Duration,
+    /// Time between two refreshes of the topology that nothing prompted.
+    pub refresh_interval: Duration,
+    /// Addresses given by nodes, and what to use instead.
+    pub address_map: Vec<(Address, Address)>,
+}
+
+/// Bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Unanswered requests of one session.
+    pub pipeline_count: usize,
+    /// Bytes of unanswered requests of one session.
+    pub pipeline_bytes: usize,
+    /// Parked requests of the process.
+    pub park_count: usize,
+    /// Bytes of parked requests of the process.
+    pub park_bytes: usize,
+    /// How long after its arrival a request may still be parked.
+    pub park_timeout: Duration,
+    /// Unread replies of one session that end it.
+    pub client_output_bytes: usize,
+    /// Unread replies of one session above which it is not read, at most `client_output_bytes`.
+    pub client_output_pause_bytes: usize,
+    /// Arguments of one command.
+    pub max_args_count: u32,
+    /// One argument, at most `max_request_bytes`.
+    pub max_bulk_bytes: u32,
+    /// One inline command.
+    pub max_inline_bytes: u32,
+    /// One command whole.
+    pub max_request_bytes: u32,
+}
+
+/// Logging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least severe level shown.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Something failed that somebody should look at.
+    Error,
+    /// Something is not as it should be, and was dealt with.
+    Warn,
+    /// A change of state.
+    Info,
+    /// A connection.
+    Debug,
+    /// A request.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level as the key `log.level` has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Builds the configuration from all its sources.
+    ///
+    /// # Errors
+    /// Every fault of every source.
+    pub fn build(sources: Sources<'_>) -> Result<Self, ConfigError> {
+        build::build(sources)
+    }
+}

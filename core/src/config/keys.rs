@@ -1,0 +1,278 @@
+//! The table of configuration keys: the one place that says how a key is called, what it takes, its default and why.
+//!
+//! Parsing, the checks, the environment variables and `config/slotway.toml` all follow from this table, so they cannot drift
+//! apart. Key names follow one rule: durations and sizes carry their unit in the value, sizes end in `_bytes`, numbers in
+//! `_count` unless the name itself is a plural ("workers"). `listener` and `upstream` are tables that may be repeated
+//! (`[[listener]]`), so that more of them need no new names.
+
+use std::time::Duration;
+
+use super::value::{GIB, KIB, MIB, show_duration, show_size};
+
+/// What a key takes, with its range and default.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// A whole number; without a default the program chooses.
+    Count {
+        min: u64,
+        max: u64,
+        default: Option<u64>,
+    },
+    /// A size with its unit.
+    Size { min: u64, max: u64, default: u64 },
+    /// A duration with its unit.
+    Time {
+        min: Duration,
+        max: Duration,
+        default: Duration,
+    },
+    /// `true` or `false`.
+    Switch { default: bool },
+    /// One of these words.
+    Choice {
+        words: &'static [&'static str],
+        default: &'static str,
+    },
+    /// Text of a form that is checked where it is used.
+    Text {
+        form: &'static str,
+        default: Option<&'static str>,
+    },
+    /// A password: never shown.
+    Password,
+    /// Several texts.
+    List { form: &'static str },
+    /// Several `{ from, to }` pairs.
+    Pairs { form: &'static str },
+}
+
+/// One configuration key.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// Full name: section, dot, key.
+    pub(super) path: &'static str,
+    /// Environment variable.
+    pub(super) env: &'static str,
+    /// What it takes.
+    pub(super) kind: Kind,
+    /// What it does, for `config/slotway.toml`.
+    pub(super) purpose: &'static str,
+    /// A value for the reference file where there is no default; in TOML.
+    pub(super) example: &'static str,
+}
+
+impl Key {
+    /// Section of the key; empty for the top level.
+    pub(super) fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// Name of the key within its section.
+    pub(super) fn name(&self) -> &'static str {
+        self.path
+            .split_once('.')
+            .map_or(self.path, |(_, name)| name)
+    }
+
+    /// What is allowed, as a sentence that stands for itself.
+    pub(super) fn allowed(&self) -> String {
+        let units = match self.kind {
+            Kind::Size { .. } => ", such as \"64MiB\" (units B, KiB, MiB, GiB, TiB)",
+            Kind::Time { .. } => ", such as \"500ms\" (units ms, s, m, h, d)",
+            _ => "",
+        };
+        format!("Allowed: {}{units}.", self.range())
+    }
+
+    /// What is allowed, for a place where the units are known.
+    pub(super) fn range(&self) -> String {
+        match self.kind {
+            Kind::Count { min, max, .. } => format!("a whole number from {min} to {max}"),
+            Kind::Size { min, max, .. } => {
+                format!("a size from {} to {}", show_size(min), show_size(max))
+            }
+            Kind::Time { min, max, .. } => format!(
+                "a duration from {} to {}",
+                show_duration(min),
+                show_duration(max)
+            ),
+            Kind::Switch { .. } => "true or false".to_owned(),
+            Kind::Choice { words, .. } => format!("one of {}", words.join(", ")),
+            Kind::Text { form, .. } | Kind::List { form } | Kind::Pairs { form } => form.to_owned(),
+            Kind::Password => "text that is not empty".to_owned(),
+        }
+    }
+
+    /// The default in TOML, if there is one.
+    pub(super) fn default_text(&self) -> Option<String> {
+        match self.kind {
+            Kind::Count { default, .. } => default.map(|count| count.to_string()),
+            Kind::Size { default, .. } => Some(format!("\"{}\"", show_size(default))),
+            Kind::Time { default, .. } => Some(format!("\"{}\"", show_duration(default))),
+            Kind::Switch { default } => Some(default.to_string()),
+            Kind::Choice { default, .. } => Some(format!("\"{default}\"")),
+            Kind::Text { default, .. } => default.map(|text| format!("\"{text}\"")),
+            Kind::Password | Kind::List { .. } | Kind::Pairs { .. } => None,
+        }
+    }
+}
+
+/// Sections that may be repeated as `[[section]]`.
+pub(super) const REPEATABLE: [&str; 2] = ["listener", "upstream"];
+
+/// Sections with their description, in the order of the reference file.
+pub(super) const SECTIONS: [(&str, &str); 6] = [
+    (
+        "admin",
+        "The HTTP endpoint for metrics, health checks and the topology.",
+    ),
+    (
+        "listener",
+        "Where clients connect. Repeat it as [[listener]] for several.",
+    ),
+    ("upstream", "The Redis or Valkey Cluster behind the proxy."),
+    (
+        "limits",
+        "Bounds. Reaching one has the effect described; nothing grows without one.",
+    ),
+    ("log", "Log lines go to standard error."),
+    (
+        "shutdown",
+        "What happens on SIGTERM or SIGINT; a second signal ends the process at once.",
+    ),
+];
+
+const ADDRESS: &str = "IP:PORT, such as \"0.0.0.0:6379\" or \"[::]:6379\"";
+const HOST_PORT: &str = "HOST:PORT, such as \"redis-1:6379\" or \"[::1]:6379\"";
+const PATH: &str = "the path of a file";
+
+const fn count(min: u64, max: u64, default: u64) -> Kind {
+    Kind::Count {
+        min,
+        max,
+        default: Some(default),
+    }
+}
+
+const fn size(min: u64, max: u64, default: u64) -> Kind {
+    Kind::Size { min, max, default }
+}
+
+const fn millis(min: u64, max: u64, default: u64) -> Kind {
+    Kind::Time {
+        min: Duration::from_millis(min),
+        max: Duration::from_millis(max),
+        default: Duration::from_millis(default),
+    }
+}
+
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3600 * SECOND;
+
+macro_rules! keys {
+    ($($(#[doc = $doc:literal])* $name:ident $path:literal $env:literal $example:literal $kind:expr => $purpose:literal;)+) => {
+        $($(#[doc = $doc])* pub(super) const $name: Key =
+            Key { path: $path, env: $env, kind: $kind, purpose: $purpose, example: $example };)+
+        /// Every key, in the order of the reference file.
+        pub(super) const KEYS: &[&Key] = &[$(&$name),+];
+    };
+}
+
+keys! {
+    /// Shared nothing: a worker is one thread, so more than the cores only adds switches.
+    WORKERS "workers" "SLOTWAY_WORKERS" "2" Kind::Count { min: 1, max: 256, default: None }
+        => "Threads that serve clients. Default: the cores this process may use (a container's CPU limit counts).";
+
+    /// Loopback: metrics and topology tell much about a system, so showing them to others is a decision.
+    ADMIN_LISTEN "admin.listen" "SLOTWAY_ADMIN" ""
+        Kind::Text { form: "IP:PORT, such as \"0.0.0.0:9379\", or \"off\"", default: Some("127.0.0.1:9379") }
+        => "Address of the admin endpoint, or \"off\". It needs no password: keep it off public networks.";
+
+    /// The port clients try by themselves, on loopback until somebody decides otherwise.
+    LISTENER_LISTEN "listener.listen" "SLOTWAY_LISTEN" "" Kind::Text { form: ADDRESS, default: Some("127.0.0.1:6379") }
+        => "Address to listen on.";
+    LISTENER_REQUIREPASS "listener.requirepass" "SLOTWAY_LISTENER_REQUIREPASS" "\"a long random password\"" Kind::Password
+        => "Password that clients must give with AUTH or HELLO. Without it everybody who can connect may use the cluster.";
+    LISTENER_REQUIREPASS_FILE "listener.requirepass_file" "SLOTWAY_LISTENER_REQUIREPASS_FILE" "\"/run/secrets/slotway-client\""
+        Kind::Text { form: PATH, default: None }
+        => "File that holds that password instead; one newline at its end is ignored.";
+    LISTENER_ANNOUNCE "listener.announce" "SLOTWAY_LISTENER_ANNOUNCE" "\"redis.example.com:6379\""
+        Kind::Text { form: HOST_PORT, default: None }
+        => "Address told to cluster-aware clients. Default: the address each client connected to. Set it behind a load balancer.";
+    /// Cluster libraries then work unchanged, and plain clients never look.
+    LISTENER_CLUSTER_EMULATION "listener.cluster_emulation" "SLOTWAY_LISTENER_CLUSTER_EMULATION" "" Kind::Switch { default: true }
+        => "Answer CLUSTER SLOTS, SHARDS, NODES as a cluster of one node that owns every slot. false: answer that cluster support is disabled.";
+    /// What the servers themselves default to.
+    LISTENER_MAX_CLIENTS "listener.max_clients" "SLOTWAY_LISTENER_MAX_CLIENTS" "" count(1, 1_000_000, 10_000)
+        => "Connections of clients at a time; one more is refused with the servers' own error.";
+
+    UPSTREAM_CLUSTER "upstream.cluster" "SLOTWAY_CLUSTER" "[\"127.0.0.1:7000\", \"127.0.0.1:7001\", \"127.0.0.1:7002\"]"
+        Kind::List { form: "a list of HOST:PORT, such as [\"redis-1:6379\", \"redis-2:6379\"]" }
+        => "Some nodes of the cluster, to find the others; names are looked up again whenever no known node answers.";
+    UPSTREAM_USER "upstream.user" "SLOTWAY_UPSTREAM_USER" "\"slotway\"" Kind::Text { form: "the name of an ACL user", default: None }
+        => "ACL user of the proxy at the nodes. Default: the nodes' default user.";
+    UPSTREAM_PASSWORD "upstream.password" "SLOTWAY_UPSTREAM_PASSWORD" "\"a long random password\"" Kind::Password
+        => "Password of the proxy at the nodes.";
+    UPSTREAM_PASSWORD_FILE "upstream.password_file" "SLOTWAY_UPSTREAM_PASSWORD_FILE" "\"/run/secrets/slotway-upstream\""
+        Kind::Text { form: PATH, default: None }
+        => "File that holds that password instead; one newline at its end is ignored.";
+    /// One pipelined connection carries a worker's whole load; more only help when one connection's bandwidth is the limit.
+    UPSTREAM_CONNECTIONS_PER_NODE "upstream.connections_per_node" "SLOTWAY_UPSTREAM_CONNECTIONS_PER_NODE" "" count(1, 64, 1)
+        => "Shared connections of each worker to each node.";
+    /// Far above any healthy round trip, far below what a client waits.
+    UPSTREAM_CONNECT_TIMEOUT "upstream.connect_timeout" "SLOTWAY_UPSTREAM_CONNECT_TIMEOUT" "" millis(10, 60 * SECOND, SECOND)
+        => "Time allowed for connecting to a node and logging in.";
+    /// [HL1]: long enough for a slow script, short enough to notice a dead machine before the kernel does.
+    UPSTREAM_NODE_TIMEOUT "upstream.node_timeout" "SLOTWAY_UPSTREAM_NODE_TIMEOUT" "" millis(100, HOUR, 5 * SECOND)
+        => "A connection is given up when its oldest request is unanswered for this long and the node does not answer a ping meanwhile.";
+    /// [T7]: only a safety net, since redirections and lost connections refresh at once.
+    UPSTREAM_REFRESH_INTERVAL "upstream.refresh_interval" "SLOTWAY_UPSTREAM_REFRESH_INTERVAL" "" millis(SECOND, HOUR, 30 * SECOND)
+        => "The topology is asked for this often (and at once when something points to a change).";
+    UPSTREAM_ADDRESS_MAP "upstream.address_map" "SLOTWAY_UPSTREAM_ADDRESS_MAP" "[{ from = \"10.0.0.5:6379\", to = \"203.0.113.7:30001\" }]"
+        Kind::Pairs { form: "a list of { from = \"HOST:PORT\", to = \"HOST:PORT\" }; in the environment FROM=TO,FROM=TO" }
+        => "Addresses the nodes give that have to be replaced, for a cluster behind NAT or port forwarding.";
+
+    /// [O9]: more would not raise throughput, only let one client's pipeline delay the others; longer pipelines wait unread.
+    LIMITS_PIPELINE_COUNT "limits.pipeline_count" "SLOTWAY_LIMITS_PIPELINE_COUNT" "" count(1, 1_000_000, 256)
+        => "Requests of one client under way at a time; further ones wait unread in its socket. No pipeline is too long for it.";
+    /// [O9].
+    LIMITS_PIPELINE_BYTES "limits.pipeline_bytes" "SLOTWAY_LIMITS_PIPELINE_BYTES" "" size(64 * KIB, 64 * GIB, 16 * MIB)
+        => "The same in bytes of requests.";
+    /// [PK1].
+    LIMITS_PARK_COUNT "limits.park_count" "SLOTWAY_LIMITS_PARK_COUNT" "" count(0, 10_000_000, 100_000)
+        => "Requests that wait for a shard without a primary, shared evenly by the workers; more are refused.";
+    /// [PK1].
+    LIMITS_PARK_BYTES "limits.park_bytes" "SLOTWAY_LIMITS_PARK_BYTES" "" size(0, 64 * GIB, 64 * MIB)
+        => "The same in bytes.";
+    /// [PK1]: a failover takes the servers' cluster-node-timeout and a second or two.
+    LIMITS_PARK_TIMEOUT "limits.park_timeout" "SLOTWAY_LIMITS_PARK_TIMEOUT" "" millis(0, HOUR, 10 * SECOND)
+        => "A request waits this long, from its arrival, for a usable node.";
+    /// [D13].
+    LIMITS_CLIENT_OUTPUT_BYTES "limits.client_output_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_BYTES" "" size(MIB, 64 * GIB, 256 * MIB)
+        => "Replies that a client does not read; beyond this it is disconnected.";
+    /// [D13].
+    LIMITS_CLIENT_OUTPUT_PAUSE_BYTES "limits.client_output_pause_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_PAUSE_BYTES" "" size(64 * KIB, 64 * GIB, 64 * MIB)
+        => "Replies that a client does not read; beyond this its requests wait unread until it has read some.";
+    /// [Y6]: the servers' own limit.
+    LIMITS_MAX_ARGS_COUNT "limits.max_args_count" "SLOTWAY_LIMITS_MAX_ARGS_COUNT" "" count(16, 1 << 30, 1_048_576)
+        => "Arguments of one command; beyond it a protocol error, as the servers have it.";
+    /// [Y6]: proto-max-bulk-len of the servers.
+    LIMITS_MAX_BULK_BYTES "limits.max_bulk_bytes" "SLOTWAY_LIMITS_MAX_BULK_BYTES" "" size(MIB, 2 * GIB, 512 * MIB)
+        => "One argument of a command (the servers' proto-max-bulk-len).";
+    /// [Y6]: the servers' own limit.
+    LIMITS_MAX_INLINE_BYTES "limits.max_inline_bytes" "SLOTWAY_LIMITS_MAX_INLINE_BYTES" "" size(KIB, 16 * MIB, 64 * KIB)
+        => "One inline command, or one line of the protocol.";
+    /// The servers' client-query-buffer-limit.
+    LIMITS_MAX_REQUEST_BYTES "limits.max_request_bytes" "SLOTWAY_LIMITS_MAX_REQUEST_BYTES" "" size(MIB, 3 * GIB, GIB)
+        => "One command with all its arguments (the servers' client-query-buffer-limit).";
+
+    LOG_LEVEL "log.level" "SLOTWAY_LOG_LEVEL" ""
+        Kind::Choice { words: &["error", "warn", "info", "debug", "trace"], default: "info" }
+        => "Least severe level shown: changes of state are info, connections debug, requests trace.";
+    LOG_FORMAT "log.format" "SLOTWAY_LOG_FORMAT" "" Kind::Choice { words: &["text", "json"], default: "text" }
+        => "How a log line looks.";
+
+    /// [D12]: below the 30 s that orchestrators allow before they kill.
+    SHUTDOWN_DRAIN "shutdown.drain" "SLOTWAY_SHUTDOWN_DRAIN" "" millis(0, HOUR, 10 * SECOND)
+        => "Time allowed for finishing requests before the process ends anyway.";
+}
