@@ -232,13 +232,13 @@ impl RequestDecoder {
         &self.ranges
     }
 
-    /// How long the buffer has to be before another call can get further. A caller with a large request half read may use it to
-    /// make room at once; it is never above [`RequestLimits::max_request_bytes`].
+    /// Inside an argument: how long the buffer has to be to hold all of it, which is never above
+    /// [`RequestLimits::max_request_bytes`]. A caller may use it to make room at once.
     #[must_use]
-    pub fn expected_len(&self) -> usize {
+    pub fn expected_len(&self) -> Option<usize> {
         match self.state {
-            State::Body(len) => self.pos + len as usize + 2,
-            _ => self.pos.max(self.searched) + 1,
+            State::Body(len) => Some(self.pos + len as usize + 2),
+            State::Start | State::Inline | State::Count | State::BulkLength => None,
         }
     }
 

@@ -116,13 +116,10 @@ impl ReplyScanner {
         self.streams.clear();
     }
 
-    /// How long the buffer has to be before another call can get further. The number comes from the wire and is not bounded.
+    /// Inside a string: how long the buffer has to be to hold all of it. The number comes from the wire and is not bounded.
     #[must_use]
-    pub fn expected_len(&self) -> usize {
-        match self.body {
-            Some((len, _)) => self.pos + len + 2,
-            None => self.pos.max(self.searched) + 1,
-        }
+    pub fn expected_len(&self) -> Option<usize> {
+        self.body.map(|(len, _)| self.pos + len + 2)
     }
 
     /// Looks for the end of the reply that starts at `buf[0]`: the index after its last byte.
@@ -284,16 +281,16 @@ impl ReplyScanner {
     }
 
     fn take_stream_end(&mut self, buf: &[u8]) -> Result<(), Stop> {
-        let next = read_stream_end(buf, self.pos)?;
-        match self.streams.last() {
-            Some(stream) if self.outstanding == 0 && !(stream.pairs && stream.odd) => {
-                self.outstanding = stream.outstanding_after;
-                self.streams.pop();
-                self.pos = next;
-                Ok(())
-            }
-            _ => Err(ReplyError::BrokenStream.into()),
-        }
+        let may_end = |stream: &&OpenStream| self.outstanding == 0 && !(stream.pairs && stream.odd);
+        let stream = *self
+            .streams
+            .last()
+            .filter(may_end)
+            .ok_or(ReplyError::BrokenStream)?;
+        self.pos = read_stream_end(buf, self.pos)?;
+        self.outstanding = stream.outstanding_after;
+        self.streams.pop();
+        Ok(())
     }
 
     /// The CR of the line at `pos`, looking at each byte once however often it is called.
