@@ -1,0 +1,204 @@
+//! What the answers of the proxy need from outside: the wall clock, secure random bytes, the listener's settings, figures of
+//! the process and of the cluster behind it, and the clients of the whole process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Secret;
+use crate::resp::Protocol;
+use crate::session::client_state::ClientState;
+
+/// How much of a cluster a listener shows to its clients [I1].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClusterEmulation {
+    /// CLUSTER answers what a standalone server does: `ERR This instance has cluster support disabled`.
+    Off,
+    /// CLUSTER shows one node that owns every slot; HELLO and INFO say `standalone`.
+    #[default]
+    Commands,
+    /// As `Commands`, and HELLO and INFO say `cluster`, for clients that decide by these.
+    Full,
+}
+
+/// An address clients are told to use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announce {
+    /// Host name or IP address; never empty: some clients wait for ever on an empty one.
+    pub host: Arc<str>,
+    /// Port.
+    pub port: u16,
+}
+
+/// Settings of the listener a client came in by.
+#[derive(Debug, Clone, Default)]
+pub struct ListenerSettings {
+    /// Passwords of the default user, any of which is right (several while one is being replaced); none: no password is wanted.
+    pub passwords: Vec<Secret>,
+    /// What CLUSTER shows.
+    pub cluster: ClusterEmulation,
+    /// The address CLUSTER shows; without it the local address of the client's own connection [I2].
+    pub announce: Option<Announce>,
+    /// Part of the node id, to tell apart proxies that announce the same address [I4].
+    pub instance_name: Arc<str>,
+    /// Clients may use commands that act on other clients (CLIENT KILL).
+    pub admin_commands: bool,
+}
+
+impl ListenerSettings {
+    /// Must a client give a password before anything else?
+    #[must_use]
+    pub fn password_required(&self) -> bool {
+        !self.passwords.is_empty()
+    }
+}
+
+/// What is known of the servers behind the proxy. All of it may be unknown: the proxy answers before it has met them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamFacts {
+    /// Lowest `redis_version` of the primaries [Y1]; `None` until one is known.
+    pub redis_version: Option<Arc<str>>,
+    /// Lowest `valkey_version`, if every primary is a Valkey server.
+    pub valkey_version: Option<Arc<str>>,
+    /// Every primary speaks RESP3 [Y2]; true as long as nothing is known.
+    pub resp3: bool,
+    /// `maxmemory_policy` of the primaries, if known and the same on all.
+    pub maxmemory_policy: Option<Arc<str>>,
+    /// Sum of `maxmemory` of the primaries, bytes; 0 is "no limit".
+    pub maxmemory: Option<u64>,
+    /// Keys in all primaries, from a recent count.
+    pub keys: Option<u64>,
+    /// Nodes in the topology.
+    pub nodes: usize,
+    /// Primaries that own a slot.
+    pub primaries: usize,
+    /// Number of the topology snapshot.
+    pub generation: u64,
+    /// Slots without an owner.
+    pub uncovered_slots: u16,
+}
+
+impl Default for UpstreamFacts {
+    fn default() -> Self {
+        Self {
+            redis_version: None,
+            valkey_version: None,
+            resp3: true,
+            maxmemory_policy: None,
+            maxmemory: None,
+            keys: None,
+            nodes: 0,
+            primaries: 0,
+            generation: 0,
+            uncovered_slots: crate::slot::SLOT_COUNT,
+        }
+    }
+}
+
+/// Figures of the proxy process for INFO. A figure that is `None` is left out of INFO rather than invented.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ProcessFacts {
+    /// Version of the proxy.
+    pub version: &'static str,
+    /// 40 hex digits, new at every start.
+    pub run_id: Arc<str>,
+    /// Operating system process id.
+    pub process_id: u32,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Workers (threads that serve clients).
+    pub workers: usize,
+    /// Clients connected now.
+    pub connected_clients: u64,
+    /// Most clients allowed at once.
+    pub max_clients: Option<u64>,
+    /// Connections accepted since the start.
+    pub connections_received: Option<u64>,
+    /// Connections refused since the start, because there were too many.
+    pub connections_rejected: Option<u64>,
+    /// Commands answered since the start.
+    pub commands_processed: Option<u64>,
+    /// Commands a second, recently.
+    pub commands_per_second: Option<u64>,
+    /// Bytes received from clients.
+    pub input_bytes: Option<u64>,
+    /// Bytes sent to clients.
+    pub output_bytes: Option<u64>,
+    /// Errors answered since the start.
+    pub error_replies: Option<u64>,
+    /// Resident memory of the process, bytes.
+    pub resident_bytes: Option<u64>,
+    /// Processor time in the kernel, microseconds.
+    pub cpu_system_micros: Option<u64>,
+    /// Processor time in user mode, microseconds.
+    pub cpu_user_micros: Option<u64>,
+    /// Requests that wait for a shard to have a primary.
+    pub parked_requests: Option<u64>,
+    /// `UNCERTAIN` errors answered since the start.
+    pub uncertain_replies: Option<u64>,
+    /// Topology refreshes since the start.
+    pub refreshes: Option<u64>,
+}
+
+/// One client of the process, as CLIENT LIST shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientRow<'a> {
+    /// See [`ClientState::id`].
+    pub id: u64,
+    /// Address of the client.
+    pub remote: SocketAddr,
+    /// Address the client connected to.
+    pub local: SocketAddr,
+    /// Descriptor of the socket; -1 if not known.
+    pub descriptor: i32,
+    /// CLIENT SETNAME.
+    pub name: &'a [u8],
+    /// User name.
+    pub user: &'a [u8],
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: &'a [u8],
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_version: &'a [u8],
+    /// Protocol version.
+    pub protocol: Protocol,
+    /// Seconds since the connection was accepted.
+    pub age_seconds: u64,
+    /// Seconds since the client last sent something.
+    pub idle_seconds: u64,
+    /// Name of the last command, as `get` or `client|list`; empty if none.
+    pub command: &'static str,
+    /// See [`ClientState::no_evict`].
+    pub no_evict: bool,
+    /// See [`ClientState::no_touch`].
+    pub no_touch: bool,
+    /// See [`ClientState::readonly`].
+    pub readonly: bool,
+    /// Bytes of an unfinished request held for the client.
+    pub input_bytes: u64,
+    /// Bytes of replies held for the client.
+    pub output_bytes: u64,
+}
+
+/// Everything the answers need from outside. The proxy's worker implements it; tests use a double.
+///
+/// One value serves one client's call: [`listener`](Self::listener) is that client's listener.
+pub trait Environment {
+    /// Wall clock: microseconds since 1970.
+    fn unix_micros(&self) -> u64;
+    /// Fills `bytes` from a source fit for passwords (ACL GENPASS).
+    fn fill_random(&self, bytes: &mut [u8]);
+    /// The listener of the client that is being answered.
+    fn listener(&self) -> &ListenerSettings;
+    /// What is known of the servers.
+    fn upstream(&self) -> UpstreamFacts;
+    /// Figures of this process.
+    fn process(&self) -> ProcessFacts;
+    /// Shows every client of the process once, in any order.
+    fn for_each_client(&self, visit: &mut dyn FnMut(&ClientRow<'_>));
+    /// Shows the client with this id; false if there is none.
+    fn with_client(&self, id: u64, visit: &mut dyn FnMut(&ClientRow<'_>)) -> bool;
+    /// Has the client with this id, never the one being answered, closed soon; false if there is none.
+    fn kill_client(&self, id: u64) -> bool;
+    /// A name, the user, the protocol or a flag of this client changed: what [`for_each_client`](Self::for_each_client) shows
+    /// of it must follow.
+    fn client_changed(&self, client: &ClientState);
+}

@@ -1,0 +1,74 @@
+//! Which command is merged how.
+
+use crate::command::Spec;
+
+/// How the replies of the parts are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Combine {
+    /// Sum of integers.
+    Sum,
+    /// `+OK` if all parts say so.
+    AllOk,
+    /// One array, the elements of the parts at their positions.
+    Elements,
+    /// One array, the parts one behind the other, without keys of slots the answering node does not own.
+    Keys,
+    /// Arrays of 0 and 1 of equal length: 1 where all say 1.
+    And,
+    /// The reply all parts agree on.
+    Same,
+    /// OK if one part says so; else the error that says most.
+    AnyOk,
+    /// The first reply that is not nil.
+    FirstNonNil,
+    /// The reply of the part that runs a script, else the first.
+    Busiest,
+}
+
+/// What is said when some parts failed and others did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The first error alone: nothing was changed.
+    Bare,
+    /// `PARTIAL proxy: n of m parts applied, ...`.
+    PartsApplied,
+    /// `PARTIAL proxy: flushed n of m masters, ...`.
+    Flushed,
+}
+
+/// How a split or fanned-out command is merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    pub(super) combine: Combine,
+    pub(super) failure: Failure,
+}
+
+impl Rule {
+    /// The rule of a command; `None` for a command that is never split or fanned out (or not yet).
+    #[must_use]
+    pub fn for_spec(spec: &Spec) -> Option<Self> {
+        Self::for_name(spec.name)
+    }
+
+    /// As [`Self::for_spec`], by the name in the command table (`dbsize`, `script|load`).
+    #[must_use]
+    pub fn for_name(name: &str) -> Option<Self> {
+        let (combine, failure) = match name {
+            "exists" | "dbsize" => (Combine::Sum, Failure::Bare),
+            "del" | "unlink" | "touch" => (Combine::Sum, Failure::PartsApplied),
+            "mset" | "script|flush" | "function|delete" | "function|flush" | "function|restore" => {
+                (Combine::AllOk, Failure::PartsApplied)
+            }
+            "flushall" | "flushdb" => (Combine::AllOk, Failure::Flushed),
+            "mget" => (Combine::Elements, Failure::Bare),
+            "keys" => (Combine::Keys, Failure::Bare),
+            "script|exists" => (Combine::And, Failure::Bare),
+            "script|load" | "function|load" => (Combine::Same, Failure::PartsApplied),
+            "script|kill" | "function|kill" => (Combine::AnyOk, Failure::Bare),
+            "randomkey" => (Combine::FirstNonNil, Failure::Bare),
+            "function|stats" => (Combine::Busiest, Failure::Bare),
+            _ => return None,
+        };
+        Some(Self { combine, failure })
+    }
+}
