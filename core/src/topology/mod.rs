@@ -6,20 +6,31 @@
 #![warn(clippy::indexing_slicing)]
 
 mod address;
+mod address_map;
 mod diff;
 #[cfg(test)]
 mod fixtures;
+mod guard;
 mod hint;
+mod merge;
 mod node;
 mod patch;
 mod snapshot;
+mod view;
 
+pub mod cluster_info;
+pub mod cluster_nodes;
+pub mod cluster_slots;
 pub mod redirect;
 
 pub use address::{Address, AddressError};
+pub use address_map::{AddressMap, AddressRule, AddressRuleError};
 pub use diff::Change;
+pub use guard::{CONFIRM_AFTER, Guard, Verdict};
 pub use hint::{Hint, RefreshReason};
+pub use merge::{Merged, Unfit, UnfitReason, merge};
 pub use node::{Node, NodeId, NodeState, Role};
 pub use snapshot::{
     MAX_NODES, NodeIndex, OpenSlot, Shard, ShardIndex, Snapshot, SnapshotBuilder, TooManyNodes,
 };
+pub use view::{RowProblem, View, ViewError, ViewNode};

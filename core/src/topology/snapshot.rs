@@ -1,6 +1,7 @@
 //! The immutable table every routing decision reads [T1].
 
 use std::collections::HashMap;
+use std::fmt;
 
 use super::{Address, Node, NodeId, NodeState, Role};
 use crate::slot::{SLOT_COUNT, Slot};
@@ -62,7 +63,7 @@ pub struct OpenSlot {
 }
 
 /// Who owns which slot, as of one generation. Never changed after it was built: readers keep a pointer and see one state.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Snapshot {
     /// Grows by one at every swap.
     pub generation: u64,
@@ -74,6 +75,19 @@ pub struct Snapshot {
     by_id: HashMap<NodeId, NodeIndex>,
     by_address: HashMap<Address, NodeIndex>,
     uncovered: u16,
+}
+
+impl fmt::Debug for Snapshot {
+    /// Without the 16384 entries of the slot table.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("generation", &self.generation)
+            .field("shards", &self.shards)
+            .field("nodes", &self.nodes)
+            .field("open_slots", &self.open_slots)
+            .field("uncovered", &self.uncovered)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Snapshot {
