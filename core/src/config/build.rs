@@ -8,7 +8,7 @@ use super::{
     Config, ConfigError, Flag, LimitsConfig, ListenerConfig, LogConfig, LogFormat, LogLevel,
     Sources, UpstreamConfig,
 };
-use crate::topology::Address;
+use crate::topology::{Address, AddressMap, AddressRule};
 use std::net::SocketAddr;
 
 /// Turns sources into a configuration, or into every fault they have.
@@ -89,7 +89,7 @@ impl Reader<'_> {
             ),
             announce: self.optional_address(&keys::LISTENER_ANNOUNCE, table),
             cluster_emulation: self.switch(&keys::LISTENER_CLUSTER_EMULATION, table),
-            max_clients: self.count(&keys::LISTENER_MAX_CLIENTS, table),
+            admin_commands: self.switch(&keys::LISTENER_ADMIN_COMMANDS, table),
         }
     }
 
@@ -174,10 +174,10 @@ impl Reader<'_> {
             .collect()
     }
 
-    fn address_map(&mut self) -> Vec<(Address, Address)> {
+    fn address_map(&mut self) -> AddressMap {
         let key = &keys::UPSTREAM_ADDRESS_MAP;
         let Some(setting) = self.settings.get(key, 0) else {
-            return Vec::new();
+            return AddressMap::default();
         };
         let Some(pairs) = pairs(&setting.raw) else {
             self.fault(
@@ -185,28 +185,24 @@ impl Reader<'_> {
                 "is not a list of pairs of addresses".to_owned(),
                 key.allowed(),
             );
-            return Vec::new();
+            return AddressMap::default();
         };
-        let mut map: Vec<(Address, Address)> = Vec::new();
+        let mut rules = Vec::new();
         for (from, to) in pairs {
-            let (Some(from), Some(to)) = (self.address(setting, from), self.address(setting, to))
-            else {
-                continue;
-            };
-            if map.iter().any(|(earlier, _)| *earlier == from) {
-                self.fault(
-                    setting,
-                    format!("maps {from} twice"),
-                    "Keep one of the two.".to_owned(),
-                );
+            match AddressRule::parse(from, to) {
+                Ok(rule) => rules.push(rule),
+                Err(error) => {
+                    let problem = format!("holds {from:?} to {to:?}, which is not a rule: {error}");
+                    self.fault(setting, problem, key.allowed());
+                }
             }
-            map.push((from, to));
         }
-        map
+        AddressMap::new(rules)
     }
 
     fn limits(&mut self) -> LimitsConfig {
         LimitsConfig {
+            max_clients: self.count(&keys::LIMITS_MAX_CLIENTS, 0),
             pipeline_count: self.count(&keys::LIMITS_PIPELINE_COUNT, 0),
             pipeline_bytes: self.size(&keys::LIMITS_PIPELINE_BYTES),
             park_count: self.count(&keys::LIMITS_PARK_COUNT, 0),

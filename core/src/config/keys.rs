@@ -202,9 +202,9 @@ keys! {
     /// Cluster libraries then work unchanged, and plain clients never look.
     LISTENER_CLUSTER_EMULATION "listener.cluster_emulation" "SLOTWAY_LISTENER_CLUSTER_EMULATION" "" Kind::Switch { default: true }
         => "Answer CLUSTER SLOTS, SHARDS, NODES as a cluster of one node that owns every slot. false: answer that cluster support is disabled.";
-    /// What the servers themselves default to.
-    LISTENER_MAX_CLIENTS "listener.max_clients" "SLOTWAY_LISTENER_MAX_CLIENTS" "" count(1, 1_000_000, 10_000)
-        => "Connections of clients at a time; one more is refused with the servers' own error.";
+    /// As on the servers themselves, where every client may use it.
+    LISTENER_ADMIN_COMMANDS "listener.admin_commands" "SLOTWAY_LISTENER_ADMIN_COMMANDS" "" Kind::Switch { default: true }
+        => "Let clients use commands that act on other clients of the proxy (CLIENT KILL).";
 
     UPSTREAM_CLUSTER "upstream.cluster" "SLOTWAY_CLUSTER" "[\"127.0.0.1:7000\", \"127.0.0.1:7001\", \"127.0.0.1:7002\"]"
         Kind::List { form: "a list of HOST:PORT, such as [\"redis-1:6379\", \"redis-2:6379\"]" }
@@ -229,9 +229,12 @@ keys! {
     UPSTREAM_REFRESH_INTERVAL "upstream.refresh_interval" "SLOTWAY_UPSTREAM_REFRESH_INTERVAL" "" millis(SECOND, HOUR, 30 * SECOND)
         => "The topology is asked for this often (and at once when something points to a change).";
     UPSTREAM_ADDRESS_MAP "upstream.address_map" "SLOTWAY_UPSTREAM_ADDRESS_MAP" "[{ from = \"10.0.0.5:6379\", to = \"203.0.113.7:30001\" }]"
-        Kind::Pairs { form: "a list of { from = \"HOST:PORT\", to = \"HOST:PORT\" }; in the environment FROM=TO,FROM=TO" }
-        => "Addresses the nodes give that have to be replaced, for a cluster behind NAT or port forwarding.";
+        Kind::Pairs { form: "a list of { from = ..., to = ... }, each HOST:PORT or HOST, from also NETWORK/PREFIX; in the environment FROM=TO,FROM=TO" }
+        => "What to use instead of addresses that the nodes give, for a cluster behind NAT or port forwarding. The first rule that fits counts.";
 
+    /// What the servers themselves default to.
+    LIMITS_MAX_CLIENTS "limits.max_clients" "SLOTWAY_LIMITS_MAX_CLIENTS" "" count(1, 1_000_000, 10_000)
+        => "Connections of clients at a time, of all listeners together; one more is refused with the servers' own error.";
     /// [O9]: more would not raise throughput, only let one client's pipeline delay the others; longer pipelines wait unread.
     LIMITS_PIPELINE_COUNT "limits.pipeline_count" "SLOTWAY_LIMITS_PIPELINE_COUNT" "" count(1, 1_000_000, 256)
         => "Requests of one client under way at a time; further ones wait unread in its socket. No pipeline is too long for it.";

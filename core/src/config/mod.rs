@@ -23,7 +23,7 @@ mod value;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::topology::Address;
+use crate::topology::{Address, AddressMap};
 
 pub use fault::{ConfigError, Fault, Origin};
 pub use reference::reference;
@@ -86,8 +86,8 @@ pub struct ListenerConfig {
     pub announce: Option<Address>,
     /// Whether CLUSTER subcommands are answered as a cluster of one node.
     pub cluster_emulation: bool,
-    /// Connections of clients at a time.
-    pub max_clients: usize,
+    /// Whether clients may use commands that act on other clients.
+    pub admin_commands: bool,
 }
 
 /// The cluster behind the proxy and how to talk to it.
@@ -107,13 +107,15 @@ pub struct UpstreamConfig {
     pub node_timeout: Duration,
     /// Time between two refreshes of the topology that nothing prompted.
     pub refresh_interval: Duration,
-    /// Addresses given by nodes, and what to use instead.
-    pub address_map: Vec<(Address, Address)>,
+    /// What to use instead of addresses that the nodes give.
+    pub address_map: AddressMap,
 }
 
 /// Bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitsConfig {
+    /// Connections of clients at a time, of all listeners.
+    pub max_clients: usize,
     /// Unanswered requests of one session.
     pub pipeline_count: usize,
     /// Bytes of unanswered requests of one session.

@@ -26,6 +26,7 @@ fn build(
         read_secret: &|path| match path {
             "/secret" => Ok(b"from file\r\n".to_vec()),
             "/empty" => Ok(b"\n".to_vec()),
+            "/binary" => Ok(vec![0xff, 0xfe]),
             _ => Err("no such file".to_owned()),
         },
     })
@@ -203,14 +204,14 @@ fn missing_cluster_says_how_to_give_one() {
 
 #[test]
 fn tables_may_be_repeated_where_it_makes_sense() {
-    let file = "[[listener]]\nlisten = '127.0.0.1:1'\n[[listener]]\nlisten = '127.0.0.1:2'\nmax_clients = 7\n[upstream]\ncluster = ['a:1']\n";
+    let file = "[[listener]]\nlisten = '127.0.0.1:1'\n[[listener]]\nlisten = '127.0.0.1:2'\nadmin_commands = false\n[upstream]\ncluster = ['a:1']\n";
     let config = build(file, &[], &[]).unwrap();
     let ports: Vec<_> = config
         .listeners
         .iter()
-        .map(|listener| (listener.listen.port(), listener.max_clients))
+        .map(|listener| (listener.listen.port(), listener.admin_commands))
         .collect();
-    assert_eq!(ports, [(1, 10_000), (2, 7)]);
+    assert_eq!(ports, [(1, true), (2, false)]);
 
     let error = build(
         file,
@@ -259,8 +260,8 @@ fn passwords_come_from_the_value_or_a_file_and_are_never_shown() {
     )
     .unwrap();
     assert_eq!(
-        config.listeners[0].requirepass.as_ref().unwrap().expose(),
-        b"from file"
+        config.listeners[0].requirepass.as_ref().unwrap().expose().as_ref(),
+        "from file"
     );
     assert!(!format!("{config:?}").contains("from file"));
 
@@ -281,13 +282,13 @@ fn passwords_come_from_the_value_or_a_file_and_are_never_shown() {
     )
     .unwrap();
     assert_eq!(
-        config.upstream.password.unwrap().expose(),
-        b"from file",
+        config.upstream.password.unwrap().expose().as_ref(),
+        "from file",
         "the higher layer wins"
     );
     let by_file = format!("{MINIMAL}upstream.password_file = '/missing'\n");
     let config = build(&by_file, &[("SLOTWAY_UPSTREAM_PASSWORD", "outside")], &[]).unwrap();
-    assert_eq!(config.upstream.password.unwrap().expose(), b"outside");
+    assert_eq!(config.upstream.password.unwrap().expose().as_ref(), "outside");
 
     assert!(faults(&by_file)[0].contains("cannot be read: no such file"));
     assert!(
@@ -304,21 +305,25 @@ fn passwords_come_from_the_value_or_a_file_and_are_never_shown() {
 
 #[test]
 fn address_map_is_read_from_tables() {
+    let rules = "[{ from = 'a:1', to = 'b:2' }, { from = '10.0.0.0/8', to = 'gateway' }]";
     let config = build(
-        &format!("{MINIMAL}upstream.address_map = [{{ from = 'a:1', to = 'b:2' }}]\n"),
+        &format!("{MINIMAL}upstream.address_map = {rules}\n"),
         &[],
         &[],
     )
     .unwrap();
+    let map = &config.upstream.address_map;
+    assert_eq!(map.apply(Address::new("a", 1)), Address::new("b", 2));
     assert_eq!(
-        config.upstream.address_map,
-        [(Address::new("a", 1), Address::new("b", 2))]
+        map.apply(Address::new("10.1.2.3", 9)),
+        Address::new("gateway", 9)
     );
     for wrong in [
         "[{ from = 'a:1' }]",
         "['a:1']",
         "3",
-        "[{ from = 'a:1', to = 'b' }]",
+        "[{ from = 'a:1', to = 'b:x' }]",
+        "[{ from = 'a/9', to = 'b' }]",
     ] {
         assert_eq!(
             faults(&format!("{MINIMAL}upstream.address_map = {wrong}\n")).len(),
@@ -326,10 +331,6 @@ fn address_map_is_read_from_tables() {
             "{wrong}"
         );
     }
-    let twice = "[{ from = 'a:1', to = 'b:1' }, { from = 'a:1', to = 'c:1' }]";
-    assert!(
-        faults(&format!("{MINIMAL}upstream.address_map = {twice}\n"))[0].contains("maps a:1 twice")
-    );
 }
 
 #[test]
@@ -419,5 +420,5 @@ fn the_reference_documents_what_the_code_does() {
     let config = build(&everything, &[], &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.upstream.user.as_deref(), Some("slotway"));
     assert_eq!(config.workers, 2);
-    assert_eq!(config.upstream.address_map.len(), 1);
+    assert!(!config.upstream.address_map.is_empty());
 }

@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn file_password(&mut self, key: &'static Key, table: usize) -> Option<Secret> {
         let (setting, path) = self.text(key, table)?;
-        let mut bytes = match (self.read_secret)(path) {
+        let bytes = match (self.read_secret)(path) {
             Ok(bytes) => bytes,
             Err(reason) => {
                 self.fault(
@@ -238,13 +238,17 @@ impl<'a> Reader<'a> {
                 return None;
             }
         };
-        if bytes.last() == Some(&b'\n') {
-            bytes.pop();
-            if bytes.last() == Some(&b'\r') {
-                bytes.pop();
-            }
-        }
-        if bytes.is_empty() {
+        let Ok(text) = String::from_utf8(bytes) else {
+            self.fault(
+                setting,
+                "names a file that is not UTF-8 text".to_owned(),
+                "Write the password as text.".to_owned(),
+            );
+            return None;
+        };
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        let password = line.strip_suffix('\r').unwrap_or(line);
+        if password.is_empty() {
             self.fault(
                 setting,
                 "names a file that holds no password".to_owned(),
@@ -252,7 +256,7 @@ impl<'a> Reader<'a> {
             );
             return None;
         }
-        Some(Secret::new(bytes))
+        Some(Secret::new(password))
     }
 
     pub(super) fn fault(&mut self, setting: &Setting, problem: String, remedy: String) {
