@@ -1,1 +1,18 @@
 //! State of one connection to a node.
+//!
+//! ```text
+//!   requests --> log: | answered | written, unanswered | not written yet |      in_flight: one entry per reply owed
+//!                     ^ released   ^ head                ^ written         ^ end
+//!   replies  --> scanner --> the oldest in_flight entry
+//! ```
+//!
+//! A request is copied once, into the log, and stays there until it is answered, so that a refused or unwritten request can be sent
+//! again without a copy made for the case. Who drives it: the engine; bytes reach the socket through the shell.
+
+mod handshake;
+mod link;
+
+pub use handshake::{Credentials, Handshake, HandshakeFailure};
+pub use link::{InFlight, Link, LinkPhase, Owed};
+
+pub(crate) use handshake::HandshakeStep;

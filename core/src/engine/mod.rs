@@ -1,1 +1,215 @@
-//! One worker's request path: sessions, node links and the requests between them.
+//! One worker's request path: sessions, links to nodes, and the requests between them. Bytes and the time go in; bytes to write and
+//! actions for the shell come out.
+//!
+//! ```text
+//!  client bytes -> input -> router -> submit -> dispatch -> link log ........ node
+//!                             |         |  \-> held, parked, waiting            |
+//!                           local     split                                     |
+//!  client <- out <- delivery (in request order) <- merge <- replies <- refusal <-
+//! ```
+//!
+//! The driver calls [`Engine::on_client`], [`Engine::on_link_read`] and so on with what the sockets gave, then writes what
+//! [`Engine::next_dirty_link`] and [`Engine::next_dirty_session`] name, links first, once per turn of its loop. Input slices are
+//! borrowed and never kept.
+
+mod deliver;
+mod dispatch;
+mod group;
+mod input;
+mod keys;
+mod limits;
+mod links;
+mod local;
+mod nodes;
+mod order;
+mod park;
+mod refusal;
+mod replies;
+mod request;
+mod sessions;
+mod submit;
+mod tick;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use slab::Slab;
+
+pub use keys::{GroupKey, LinkKey, NodeKey, RequestKey, SessionKey};
+pub use limits::Limits;
+pub use links::LinkLoss;
+
+use crate::backend::{Credentials, Link};
+use crate::command::KeyList;
+use crate::metrics::WorkerMetrics;
+use crate::resp::RequestDecoder;
+use crate::session::{PendingInput, Session};
+use crate::time::Timestamp;
+use crate::topology::{Address, AddressMap, Hint, Snapshot};
+use group::{Group, ScanLayout};
+use nodes::Nodes;
+use request::RequestTable;
+
+/// What the shell must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Open a connection to `address`; report with [`Engine::on_link_connected`] or [`Engine::on_link_closed`].
+    Connect {
+        /// The link to be.
+        link: LinkKey,
+        /// Where to.
+        address: Address,
+    },
+    /// Close the connection of this link; report with [`Engine::on_link_closed`].
+    CloseLink(LinkKey),
+    /// Tell discovery.
+    Hint(Hint),
+}
+
+/// What the engine needs to know about the servers behind it.
+#[derive(Debug, Clone, Default)]
+pub struct Upstream {
+    /// How links authenticate.
+    pub credentials: Credentials,
+    /// Rewrites addresses that servers announce [T19].
+    pub address_map: AddressMap,
+}
+
+/// One worker's request path.
+pub struct Engine {
+    limits: Limits,
+    upstream: Upstream,
+    now: Timestamp,
+    snapshot: Arc<Snapshot>,
+    sessions: Slab<Session>,
+    requests: RequestTable,
+    groups: Slab<Group>,
+    nodes: Nodes,
+    scan_layout: ScanLayout,
+    links: Slab<Link>,
+    parked: VecDeque<RequestKey>,
+    parked_bytes: usize,
+    dirty_sessions: Vec<SessionKey>,
+    dirty_links: Vec<LinkKey>,
+    unsettled: Vec<SessionKey>,
+    actions: VecDeque<Action>,
+    draining: bool,
+    /// Seeded by the driver: equal seeds and inputs give equal runs [Z10].
+    rng: fastrand::Rng,
+    metrics: WorkerMetrics,
+    decoder: RequestDecoder,
+    keys: KeyList,
+    scratch: Vec<u8>,
+    spare_inputs: Vec<Box<PendingInput>>,
+}
+
+impl Engine {
+    /// An engine without sessions, links or topology.
+    #[must_use]
+    pub fn new(limits: Limits, upstream: Upstream, seed: u64) -> Self {
+        Self {
+            limits,
+            upstream,
+            now: Timestamp::ZERO,
+            snapshot: Arc::new(Snapshot::empty()),
+            sessions: Slab::new(),
+            requests: RequestTable::default(),
+            groups: Slab::new(),
+            nodes: Nodes::default(),
+            scan_layout: ScanLayout::of(&Snapshot::empty()),
+            links: Slab::new(),
+            parked: VecDeque::new(),
+            parked_bytes: 0,
+            dirty_sessions: Vec::new(),
+            dirty_links: Vec::new(),
+            unsettled: Vec::new(),
+            actions: VecDeque::new(),
+            draining: false,
+            rng: fastrand::Rng::with_seed(seed),
+            metrics: WorkerMetrics::default(),
+            decoder: RequestDecoder::default(),
+            keys: KeyList::default(),
+            scratch: Vec::new(),
+            spare_inputs: Vec::new(),
+        }
+    }
+
+    /// Sets the time of everything that follows; must not go backwards. Once per turn of the driver's loop is enough.
+    pub fn set_now(&mut self, now: Timestamp) {
+        debug_assert!(now >= self.now, "time goes forward");
+        self.now = now;
+    }
+
+    /// The next action for the shell.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next link with unwritten bytes; each is named once per call that added bytes to it.
+    pub fn next_dirty_link(&mut self) -> Option<LinkKey> {
+        while let Some(key) = self.dirty_links.pop() {
+            if let Some(link) = self.links.get_mut(key.index()) {
+                link.dirty = false;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// The next session with replies to write, or that is to be closed or may be read again.
+    pub fn next_dirty_session(&mut self) -> Option<SessionKey> {
+        while let Some(key) = self.dirty_sessions.pop() {
+            if let Some(session) = self.sessions.get_mut(key.index()) {
+                session.dirty = false;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub const fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
+    }
+
+    /// Works off what the last input set in motion: order of sessions, then requests held back by the in-flight cap.
+    fn run_pending(&mut self) {
+        while let Some(key) = self.unsettled.pop() {
+            self.settle(key);
+            self.resume_input(key);
+        }
+    }
+
+    fn mark_session_dirty(&mut self, key: SessionKey) {
+        let session = &mut self.sessions[key.index()];
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty_sessions.push(key);
+        }
+    }
+
+    fn mark_link_dirty(&mut self, key: LinkKey) {
+        let link = &mut self.links[key.index()];
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty_links.push(key);
+        }
+    }
+
+    /// Has [`Self::run_pending`] look at the session.
+    fn mark_unsettled(&mut self, key: SessionKey) {
+        let session = &mut self.sessions[key.index()];
+        if !session.unsettled {
+            session.unsettled = true;
+            self.unsettled.push(key);
+        }
+    }
+
+    fn hint(&mut self, hint: Hint) {
+        self.actions.push_back(Action::Hint(hint));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,92 @@
-//! State of one client connection.
+//! State of one client connection: who the client is, what it has asked and is owed, and the bytes on their way in and out.
+//!
+//! ```text
+//!   client bytes --> input (an unfinished request, or requests beyond the in-flight cap)
+//!                --> queue: oldest .. newest outstanding request, answered in this order [G1]
+//!   replies      --> out --> client
+//! ```
+//!
+//! An idle session owns no buffers: bytes are scanned where they were read, and only a remainder is copied into `input`.
+
+pub mod client_state;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+
+use crate::engine::RequestKey;
+use crate::local::Environment;
+use crate::metrics::CloseReason;
+use crate::resp::RequestDecoder;
+use client_state::ClientState;
+
+/// Bytes of a client that could not be taken yet, and how far they were scanned.
+#[derive(Debug, Default)]
+pub struct PendingInput {
+    /// From the first byte of the oldest request that was not taken.
+    pub bytes: BytesMut,
+    /// Scan state of that request.
+    pub decoder: RequestDecoder,
+}
+
+/// One client connection.
+pub struct Session {
+    /// Identity and flags.
+    pub client: ClientState,
+    /// What local answers need; of the listener the client came in by.
+    pub env: Rc<dyn Environment>,
+    /// Outstanding requests in the order they arrived.
+    pub queue: VecDeque<RequestKey>,
+    /// Bytes not taken yet.
+    pub input: Option<Box<PendingInput>>,
+    /// Replies ready to be written.
+    pub out: BytesMut,
+    /// Snapshot generation by which the outstanding requests were routed; [`Self::MIXED`] if they differ [O1].
+    pub sent_generation: u64,
+    /// Outstanding requests that were refused, held, parked or sent again [O1].
+    pub disturbed: u32,
+    /// Outstanding requests that wait for all before them and hold all behind them [O7].
+    pub barriers: u32,
+    /// Why the session ends as soon as all replies are out; no further request is taken.
+    pub closing: Option<CloseReason>,
+    /// Listed among the sessions with bytes to write or news for the shell.
+    pub dirty: bool,
+    /// Listed among the sessions whose order must be looked at again.
+    pub unsettled: bool,
+}
+
+impl Session {
+    /// Value of [`Self::sent_generation`] that equals no snapshot's.
+    pub const MIXED: u64 = u64::MAX;
+
+    /// A session of a client that has just connected.
+    #[must_use]
+    pub fn new(client: ClientState, env: Rc<dyn Environment>) -> Self {
+        Self {
+            client,
+            env,
+            queue: VecDeque::new(),
+            input: None,
+            out: BytesMut::new(),
+            sent_generation: 0,
+            disturbed: 0,
+            barriers: 0,
+            closing: None,
+            dirty: false,
+            unsettled: false,
+        }
+    }
+
+    /// Whether every request taken so far is answered and nothing that could become one is left.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.input.is_none()
+    }
+
+    /// Bytes of the client held back: part of a request, or requests beyond the in-flight cap.
+    #[must_use]
+    pub fn input_bytes(&self) -> usize {
+        self.input.as_ref().map_or(0, |input| input.bytes.len())
+    }
+}

@@ -1,0 +1,234 @@
+//! One connection to a node: its request log, the replies it owes, and its life from connecting to closed.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, BytesMut};
+
+use super::handshake::Handshake;
+use crate::engine::{NodeKey, RequestKey};
+use crate::resp::{Protocol, ReplyScanner};
+use crate::time::Timestamp;
+
+/// Where a link is in its life.
+#[derive(Debug)]
+pub enum LinkPhase {
+    /// The shell is connecting; requests wait.
+    Connecting,
+    /// Connected, introducing itself; requests wait.
+    Handshaking(Box<Handshake>),
+    /// Carries requests.
+    Ready,
+    /// Gone; kept only until the shell has noticed.
+    Closed,
+}
+
+/// What a reply owed by the node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owed {
+    /// The reply of a request.
+    Request(RequestKey),
+    /// The `+OK` of the ASKING before the next request: swallowed.
+    Asking,
+}
+
+/// One reply owed by the node.
+#[derive(Debug, Clone, Copy)]
+pub struct InFlight {
+    /// What for.
+    pub owed: Owed,
+    /// Log position of the first byte of the request.
+    pub start: u64,
+    /// Log position after the last byte of the request.
+    pub end: u64,
+}
+
+/// One connection to a node.
+#[derive(Debug)]
+pub struct Link {
+    /// The node it goes to.
+    pub node: NodeKey,
+    /// RESP version spoken on it.
+    pub protocol: Protocol,
+    /// Where it is in its life.
+    pub phase: LinkPhase,
+    /// Requests that wait for the link to become ready, in order.
+    pub waiting: VecDeque<RequestKey>,
+    /// Listed among the links with bytes to write.
+    pub dirty: bool,
+    /// When bytes last arrived, or the first of the requests now owed was sent.
+    pub progress: Timestamp,
+    /// When the connection was asked for.
+    pub opened: Timestamp,
+    /// End of a reply that has begun to arrive.
+    pub scanner: ReplyScanner,
+    /// Bytes of a reply that has begun to arrive.
+    pub partial: BytesMut,
+    in_flight: VecDeque<InFlight>,
+    log: BytesMut,
+    head: u64,
+    written: u64,
+}
+
+impl Link {
+    /// A link that is being connected.
+    #[must_use]
+    pub fn connecting(node: NodeKey, protocol: Protocol, now: Timestamp) -> Self {
+        Self {
+            node,
+            protocol,
+            phase: LinkPhase::Connecting,
+            waiting: VecDeque::new(),
+            dirty: false,
+            progress: now,
+            opened: now,
+            scanner: ReplyScanner::default(),
+            partial: BytesMut::new(),
+            in_flight: VecDeque::new(),
+            log: BytesMut::new(),
+            head: 0,
+            written: 0,
+        }
+    }
+
+    /// Whether requests can be sent now.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(self.phase, LinkPhase::Ready)
+    }
+
+    /// Appends a request and notes the reply it is owed.
+    pub fn push(&mut self, owed: Owed, request: &[u8], now: Timestamp) {
+        debug_assert!(self.is_ready(), "requests wait until the handshake is over");
+        if self.in_flight.is_empty() {
+            self.progress = now;
+        }
+        let start = self.end();
+        self.log.extend_from_slice(request);
+        self.in_flight.push_back(InFlight { owed, start, end: self.end() });
+    }
+
+    /// Appends bytes of the handshake, for which no in-flight entry is kept.
+    pub fn push_handshake(&mut self, bytes: &[u8]) {
+        self.log.extend_from_slice(bytes);
+    }
+
+    /// The oldest reply owed.
+    #[must_use]
+    pub fn oldest(&self) -> Option<&InFlight> {
+        self.in_flight.front()
+    }
+
+    /// Number of replies owed.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The bytes of the request of `entry`, which must not have been released.
+    #[must_use]
+    pub fn request(&self, entry: &InFlight) -> &[u8] {
+        let start = offset(entry.start, self.head);
+        let end = offset(entry.end, self.head);
+        self.log.get(start..end).unwrap_or_default()
+    }
+
+    /// Removes the oldest reply owed and releases the bytes of its request.
+    pub fn pop(&mut self) -> Option<InFlight> {
+        let entry = self.in_flight.pop_front()?;
+        self.release(entry.end);
+        Some(entry)
+    }
+
+    /// Releases the log up to the end of what was written: the handshake is answered and never repeated.
+    pub fn release_written(&mut self) {
+        self.release(self.written);
+    }
+
+    /// Bytes not yet written to the socket.
+    #[must_use]
+    pub fn unwritten(&self) -> &[u8] {
+        self.log.get(offset(self.written, self.head)..).unwrap_or_default()
+    }
+
+    /// Notes that the kernel accepted the first `count` unwritten bytes.
+    pub fn mark_written(&mut self, count: usize) {
+        self.written = (self.written + count as u64).min(self.end());
+    }
+
+    /// Whether the kernel accepted the last byte of the request of `entry` [D1].
+    #[must_use]
+    pub const fn is_written(&self, entry: &InFlight) -> bool {
+        entry.end <= self.written
+    }
+
+    /// Bytes held for requests that are not answered.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.log.len()
+    }
+
+    fn end(&self) -> u64 {
+        self.head + self.log_len()
+    }
+
+    fn log_len(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    fn release(&mut self, position: u64) {
+        // A reply to a request that was not wholly written is a protocol fault; its bytes must still not be written later as a part.
+        self.written = self.written.max(position);
+        self.log.advance(offset(position, self.head).min(self.log.len()));
+        self.head = self.head.max(position);
+    }
+}
+
+/// Distance of `position` from `base` as an index.
+fn offset(position: u64, base: u64) -> usize {
+    usize::try_from(position.saturating_sub(base)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready() -> Link {
+        let mut link = Link::connecting(NodeKey::new(0), Protocol::Resp2, Timestamp::ZERO);
+        link.phase = LinkPhase::Ready;
+        link
+    }
+
+    fn request(number: u32) -> Owed {
+        Owed::Request(RequestKey::new(number))
+    }
+
+    #[test]
+    fn requests_stay_in_the_log_until_answered() {
+        let mut link = ready();
+        link.push(request(1), b"first", Timestamp::ZERO);
+        link.push(request(2), b"second", Timestamp::ZERO);
+        assert_eq!(link.unwritten(), b"firstsecond");
+        link.mark_written(7);
+        assert_eq!(link.unwritten(), b"cond");
+        let oldest = *link.oldest().unwrap();
+        assert!(link.is_written(&oldest));
+        assert_eq!(link.request(&oldest), b"first");
+        assert_eq!(link.pop().unwrap().owed, request(1));
+        let oldest = *link.oldest().unwrap();
+        assert!(!link.is_written(&oldest), "the last byte was not accepted [D1]");
+        assert_eq!(link.request(&oldest), b"second");
+        assert_eq!(link.unwritten(), b"cond");
+        assert_eq!(link.buffered(), 6);
+    }
+
+    #[test]
+    fn handshake_bytes_leave_the_log_when_written() {
+        let mut link = ready();
+        link.push_handshake(b"HELLO");
+        link.mark_written(5);
+        link.release_written();
+        link.push(request(1), b"GET", Timestamp::ZERO);
+        assert_eq!(link.unwritten(), b"GET");
+        assert_eq!(link.request(&link.oldest().copied().unwrap()), b"GET");
+    }
+}

@@ -1,0 +1,75 @@
+//! The end of a request: its reply goes to the client in the order of the requests [G1].
+
+use super::request::State;
+use super::{Engine, RequestKey, SessionKey};
+use crate::metrics::Outcome;
+
+impl Engine {
+    /// Ends a request with an error of the proxy (`reply` is a whole error reply).
+    pub(super) fn fail(&mut self, key: RequestKey, reply: &[u8], outcome: Outcome, executed: bool) {
+        self.complete(key, reply, outcome, executed);
+    }
+
+    /// Ends a request: it is in no list any more, its reply is `reply`. `executed`: it ran, or may have [O4].
+    #[inline]
+    pub(super) fn complete(&mut self, key: RequestKey, reply: &[u8], outcome: Outcome, executed: bool) {
+        let request = &mut self.requests[key];
+        let Some(session_key) = request.session else { return self.requests.remove(key) };
+        let session = &mut self.sessions[session_key.index()];
+        if request.disturbed {
+            request.disturbed = false;
+            session.disturbed -= 1;
+        }
+        request.outcome = outcome;
+        if request.group.is_some() {
+            return self.complete_part(session_key, key, reply, executed);
+        }
+        if request.shape.barrier {
+            session.barriers -= 1;
+            self.mark_unsettled(session_key);
+        }
+        let request = &mut self.requests[key];
+        let session = &mut self.sessions[session_key.index()];
+        self.metrics.commands[request.shape.spec.id.index()].outcomes[outcome.index()] += 1;
+        if session.queue.front() == Some(&key) {
+            if request.visible {
+                session.out.extend_from_slice(reply);
+            }
+            session.queue.pop_front();
+            self.requests.remove(key);
+            self.deliver_ready(session_key);
+        } else {
+            request.reply.clear();
+            request.reply.extend_from_slice(reply);
+            request.state = State::Done { executed };
+        }
+        self.after_completion(session_key);
+    }
+
+    /// Delivers replies that had to wait for the one that was just delivered.
+    #[inline]
+    fn deliver_ready(&mut self, session_key: SessionKey) {
+        let session = &mut self.sessions[session_key.index()];
+        while let Some(key) = session.queue.front().copied() {
+            let request = &self.requests[key];
+            if !request.is_done() {
+                break;
+            }
+            if request.visible {
+                session.out.extend_from_slice(&request.reply);
+            }
+            session.queue.pop_front();
+            self.requests.remove(key);
+        }
+        self.mark_session_dirty(session_key);
+    }
+
+    /// Has the session looked at again if something in it waits for a completion.
+    #[inline]
+    pub(super) fn after_completion(&mut self, session_key: SessionKey) {
+        let session = &self.sessions[session_key.index()];
+        if session.disturbed > 0 || session.barriers > 0 || session.input.is_some() {
+            self.mark_unsettled(session_key);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! From a request whose turn it is to the log of a link.
+
+use super::links::Route;
+use super::request::{Launch, State};
+use super::{Engine, LinkKey, RequestKey, SessionKey};
+use crate::backend::Owed;
+
+/// What goes before a request that was answered with ASK, in one piece with it [O5].
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+
+/// Capacity above which the private copy of a request's bytes is given back once it is in a link's log.
+const KEPT_BODY: usize = 1024;
+
+impl Engine {
+    /// Sends a request to the owner of its slot or to where a node pointed, or lets it wait for a link or a topology. Its bytes
+    /// are `raw`, or its own copy.
+    pub(super) fn dispatch(&mut self, key: RequestKey, raw: Option<&[u8]>) {
+        let request = &self.requests[key];
+        if request.shape.launch != Launch::Direct {
+            return self.launch(key, raw);
+        }
+        let (session, protocol) = (request.session, request.shape.protocol);
+        let (node, asking) = match request.detour {
+            Some(detour) => detour,
+            None => match self.nodes.owner(&self.snapshot, request.shape.slot) {
+                Some(owner) => (owner, false),
+                None => return self.park_unowned(key, raw),
+            },
+        };
+        let affinity = session.map_or(0, |session| self.affinity(session));
+        match self.link_to(node, protocol, affinity) {
+            Route::Ready(link) => self.send(link, key, raw, asking),
+            Route::Coming(link) => {
+                self.keep_body(key, raw);
+                self.requests[key].state = State::Waiting(link);
+                self.disturb(key);
+                self.links[link.index()].waiting.push_back(key);
+            }
+            Route::NotBefore(time) => self.park(key, raw, time),
+        }
+    }
+
+    /// Writes a request into the log of a ready link.
+    pub(super) fn send(&mut self, link_key: LinkKey, key: RequestKey, raw: Option<&[u8]>, asking: bool) {
+        let link = &mut self.links[link_key.index()];
+        let request = &mut self.requests[key];
+        if asking {
+            link.push(Owed::Asking, ASKING, self.now);
+        }
+        link.push(Owed::Request(key), raw.unwrap_or(&request.body), self.now);
+        request.body.clear();
+        if request.body.capacity() > KEPT_BODY {
+            request.body = Vec::new();
+        }
+        request.state = State::Sent(link_key);
+        request.sent = self.now;
+        request.detour = None;
+        self.mark_link_dirty(link_key);
+    }
+
+    /// Gives the request its own copy of its bytes.
+    pub(super) fn keep_body(&mut self, key: RequestKey, raw: Option<&[u8]>) {
+        if let Some(raw) = raw {
+            let body = &mut self.requests[key].body;
+            body.clear();
+            body.extend_from_slice(raw);
+        }
+    }
+
+    /// Which of several links to a node a session uses: always the same, so that its requests keep their order [O1].
+    pub(super) fn affinity(&self, session: SessionKey) -> usize {
+        session.index() % self.limits.links_per_node
+    }
+}

@@ -1,0 +1,320 @@
+//! Commands that go to several nodes at once: split by slot [P1]-[P9], fanned out to all primaries [Q1]-[Q7], and SCAN.
+
+use super::request::{Launch, Shape, State};
+use super::{Engine, GroupKey, RequestKey, SessionKey};
+use crate::command::{KeyList, Spec, id};
+use crate::local::write_not_yet;
+use crate::merge::scan::{self, Fingerprint, ScanStep, ScanView};
+use crate::merge::{self, Part, PartOutcome, Rule};
+use crate::metrics::Outcome;
+use crate::resp::{Args, DecodeStep, RequestDecoder, RequestLimits, write};
+use crate::router::{KeyHash, place};
+use crate::slot::Slot;
+use crate::topology::Snapshot;
+
+/// How the replies of the parts become the reply of the whole.
+#[derive(Debug)]
+pub(super) enum Assembly {
+    /// By the rule of the command.
+    Merge(Rule),
+    /// One part: the SCAN step of one node.
+    Scan(ScanStep),
+}
+
+/// The parts of one command.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// The entry in the session's queue.
+    pub(super) parent: RequestKey,
+    pub(super) parts: Vec<RequestKey>,
+    /// For each part, where its elements belong in the whole (MGET only).
+    positions: Vec<Vec<u32>>,
+    remaining: usize,
+    /// Elements of the whole.
+    total: usize,
+    assembly: Assembly,
+}
+
+/// The primaries as SCAN walks them, and what tells that walk apart from one over another layout [S5].
+#[derive(Debug)]
+pub(super) struct ScanLayout {
+    lowest_slots: Vec<Slot>,
+    fingerprint: Fingerprint,
+}
+
+impl ScanLayout {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let mut facts: Vec<Vec<u8>> = Vec::new();
+        for shard in snapshot.shards() {
+            let numbers = format!("{} {} {}", shard.lowest_slot.get(), shard.slot_count, shard.epoch);
+            facts.push(snapshot.node(shard.primary).id.as_str().as_bytes().to_vec());
+            facts.push(numbers.into_bytes());
+        }
+        Self {
+            lowest_slots: snapshot.shards().iter().map(|shard| shard.lowest_slot).collect(),
+            fingerprint: Fingerprint::of(facts.iter().map(Vec::as_slice)),
+        }
+    }
+}
+
+/// One part before it becomes a request.
+struct NewPart {
+    slot: Slot,
+    key: KeyHash,
+    keyed: bool,
+    raw: Vec<u8>,
+    positions: Vec<u32>,
+}
+
+impl Engine {
+    /// One part per slot, in the order of the slots' first keys.
+    pub(super) fn split(&mut self, session: SessionKey, spec: &'static Spec, args: Args<'_>, keys: &KeyList) {
+        let Some(rule) = Rule::for_spec(spec) else {
+            return self.refuse(session, spec, |out| write_not_yet(spec, out));
+        };
+        self.metrics.split += 1;
+        let parent = self.queue_parent(session, spec, Launch::Direct);
+        let total = keys.as_slice().len();
+        let group = self.make_group(parent, split_by_slot(spec, args, keys), total, Assembly::Merge(rule));
+        let index = self.sessions[session.index()].queue.len() - 1;
+        if index == 0 {
+            self.sessions[session.index()].sent_generation = self.snapshot.generation;
+        }
+        for part in self.groups[group.index()].parts.clone() {
+            if index == 0 || self.may_send(session, index, part) {
+                self.dispatch(part, None);
+            } else {
+                self.hold_part(part);
+            }
+        }
+    }
+
+    /// A command that concerns every primary, or one after the other: FLUSHALL, DBSIZE, SCAN. Its parts are made when its turn
+    /// comes, from the topology of that moment.
+    pub(super) fn whole(&mut self, session: SessionKey, spec: &'static Spec, raw: &[u8], launch: Launch) {
+        let parent = self.queue_parent(session, spec, launch);
+        let index = self.sessions[session.index()].queue.len() - 1;
+        if self.may_send(session, index, parent) {
+            self.dispatch(parent, Some(raw));
+        } else {
+            self.hold(parent, raw);
+        }
+    }
+
+    /// Makes the parts of a command whose turn has come. Without any topology it waits for one.
+    pub(super) fn launch(&mut self, parent: RequestKey, raw: Option<&[u8]>) {
+        if self.snapshot.is_empty() {
+            return self.park_unowned(parent, raw);
+        }
+        self.keep_body(parent, raw);
+        let raw = std::mem::take(&mut self.requests[parent].body);
+        match self.requests[parent].shape.launch {
+            Launch::FanOut => self.fan_out(parent, &raw),
+            Launch::Scan => self.scan(parent, &raw),
+            Launch::Direct => {}
+        }
+    }
+
+    /// The command unchanged to every primary that owns a slot, ascending by its lowest slot [Q1] [Q12].
+    fn fan_out(&mut self, parent: RequestKey, raw: &[u8]) {
+        let spec = self.requests[parent].shape.spec;
+        let Some(rule) = Rule::for_spec(spec) else {
+            return self.fail_parent(parent, |out| write_not_yet(spec, out));
+        };
+        let uncovered = self.snapshot.uncovered_slots();
+        if uncovered > 0 {
+            // A count or a flush of a part would pass for one of the whole [T12].
+            let text = format!("CLUSTERDOWN proxy: {uncovered} slots not covered");
+            return self.fail_parent(parent, |out| write::error(out, text.as_bytes()));
+        }
+        let mut slots: Vec<Slot> = self.snapshot.shards().iter().map(|shard| shard.lowest_slot).collect();
+        if spec.id == id::RANDOMKEY {
+            let first = self.rng.usize(..slots.len());
+            slots.rotate_left(first);
+        }
+        let parts = slots.into_iter().map(|slot| keyless(slot, raw.to_vec())).collect();
+        let group = self.make_group(parent, parts, 0, Assembly::Merge(rule));
+        self.dispatch_parts(group);
+    }
+
+    /// SCAN: one step on the node that the cursor names [S5].
+    fn scan(&mut self, parent: RequestKey, raw: &[u8]) {
+        let mut decoder = RequestDecoder::default();
+        if !matches!(decoder.decode(raw, &RequestLimits::DEFAULT), Ok(DecodeStep::Command { .. })) {
+            return self.fail_parent(parent, |out| write::error(out, b"ERR proxy: unreadable request"));
+        }
+        let args = Args::new(raw, decoder.ranges());
+        let view = ScanView { lowest_slots: &self.scan_layout.lowest_slots, fingerprint: self.scan_layout.fingerprint };
+        match scan::plan(args.get(1).unwrap_or_default(), &view) {
+            Ok(step) => {
+                let mut raw = Vec::new();
+                step.write_request(args, &mut raw);
+                let group = self.make_group(parent, vec![keyless(step.slot, raw)], 0, Assembly::Scan(step));
+                self.dispatch_parts(group);
+            }
+            Err(error) => self.fail_parent(parent, |out| error.write_reply(out)),
+        }
+    }
+
+    fn fail_parent(&mut self, parent: RequestKey, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut reply = Vec::new();
+        write(&mut reply);
+        self.fail(parent, &reply, Outcome::Unavailable, false);
+    }
+
+    fn queue_parent(&mut self, session: SessionKey, spec: &'static Spec, launch: Launch) -> RequestKey {
+        let barrier = launch != Launch::Direct;
+        let state = &mut self.sessions[session.index()];
+        let protocol = state.client.protocol;
+        let shape = Shape { spec, slot: Slot::of_key(b""), key: KeyHash::SEVERAL, keyed: false, barrier, launch, protocol };
+        let parent = self.requests.insert(session, shape, self.now);
+        state.queue.push_back(parent);
+        if !state.client.permit_reply() {
+            self.requests[parent].visible = false;
+        }
+        if barrier {
+            state.barriers += 1;
+        }
+        parent
+    }
+
+    /// Turns the queue entry `parent` into a group of `parts`, none of them sent yet.
+    fn make_group(&mut self, parent: RequestKey, parts: Vec<NewPart>, total: usize, assembly: Assembly) -> GroupKey {
+        let whole = self.requests[parent].shape;
+        let session = self.requests[parent].session;
+        let remaining = parts.len();
+        let group = self.groups.insert(Group { parent, parts: Vec::new(), positions: Vec::new(), remaining, total, assembly });
+        self.requests[parent].state = State::Group(GroupKey::from_index(group));
+        let group = GroupKey::from_index(group);
+        for (number, part) in (0..).zip(parts) {
+            let shape = Shape { slot: part.slot, key: part.key, keyed: part.keyed, launch: Launch::Direct, ..whole };
+            let request = self.requests.insert_for(session, shape, self.now);
+            let entry = &mut self.requests[request];
+            entry.group = Some((group, number));
+            entry.body.extend_from_slice(&part.raw);
+            self.groups[group.index()].parts.push(request);
+            self.groups[group.index()].positions.push(part.positions);
+        }
+        group
+    }
+
+    /// Sends all parts of a command that is ordered as a whole.
+    fn dispatch_parts(&mut self, group: GroupKey) {
+        for part in self.groups[group.index()].parts.clone() {
+            self.dispatch(part, None);
+        }
+    }
+
+    /// A part has its reply; after the last one the whole is answered.
+    pub(super) fn complete_part(&mut self, session: SessionKey, key: RequestKey, reply: &[u8], executed: bool) {
+        let request = &mut self.requests[key];
+        request.reply.clear();
+        request.reply.extend_from_slice(reply);
+        request.state = State::Done { executed };
+        let Some((group, _)) = request.group else { return };
+        let entry = &mut self.groups[group.index()];
+        entry.remaining -= 1;
+        if entry.remaining == 0 {
+            self.complete_group(group);
+        }
+        self.after_completion(session);
+    }
+
+    fn complete_group(&mut self, key: GroupKey) {
+        let group = self.groups.remove(key.index());
+        let mut reply = std::mem::take(&mut self.scratch);
+        reply.clear();
+        match &group.assembly {
+            Assembly::Merge(rule) => self.merge(*rule, &group, &mut reply),
+            Assembly::Scan(step) => {
+                let part = group.parts.first().map(|part| self.requests[*part].reply.as_slice());
+                if let Err(error) = step.write_reply(part.unwrap_or_default(), &mut reply) {
+                    error.write_reply(&mut reply);
+                }
+            }
+        }
+        let outcome = outcome_of(&reply);
+        let executed = group.parts.iter().any(|part| matches!(self.requests[*part].state, State::Done { executed: true }));
+        for part in &group.parts {
+            self.requests.remove(*part);
+        }
+        self.complete(group.parent, &reply, outcome, executed);
+        self.scratch = reply;
+    }
+
+    fn merge(&self, rule: Rule, group: &Group, reply: &mut Vec<u8>) {
+        let parts: Vec<Part<'_>> = group
+            .parts
+            .iter()
+            .enumerate()
+            .map(|(number, part)| {
+                let request = &self.requests[*part];
+                Part {
+                    reply: &request.reply,
+                    positions: group.positions.get(number).map_or(&[], Vec::as_slice),
+                    outcome: match request.outcome {
+                        Outcome::Uncertain => PartOutcome::Uncertain,
+                        Outcome::Unavailable | Outcome::Refused => PartOutcome::NotExecuted,
+                        Outcome::Ok | Outcome::NodeError | Outcome::Partial => PartOutcome::Answered,
+                    },
+                }
+            })
+            .collect();
+        let owns = |part: usize, slot: Slot| {
+            let asked = group.parts.get(part).map(|part| self.requests[*part].shape.slot);
+            asked.is_some_and(|asked| self.snapshot.shard_of(asked) == self.snapshot.shard_of(slot))
+        };
+        merge::merge(rule, &parts, group.total, &owns, reply);
+    }
+}
+
+fn keyless(slot: Slot, raw: Vec<u8>) -> NewPart {
+    NewPart { slot, key: KeyHash::SEVERAL, keyed: false, raw, positions: Vec::new() }
+}
+
+fn outcome_of(reply: &[u8]) -> Outcome {
+    if reply.starts_with(b"-UNCERTAIN") {
+        Outcome::Uncertain
+    } else if reply.starts_with(b"-PARTIAL") {
+        Outcome::Partial
+    } else if reply.starts_with(b"-CLUSTERDOWN") {
+        Outcome::Unavailable
+    } else if reply.starts_with(b"-") {
+        Outcome::NodeError
+    } else {
+        Outcome::Ok
+    }
+}
+
+/// The keys of `args`, with what belongs to each, grouped by slot; groups in the order of their first keys, keys in theirs [P5].
+fn split_by_slot(spec: &Spec, args: Args<'_>, keys: &KeyList) -> Vec<NewPart> {
+    let step = usize::from(spec.key_step);
+    let mut placed: Vec<(Slot, KeyHash, u32, u32)> = (0..)
+        .zip(keys.as_slice())
+        .filter_map(|(position, index)| {
+            let (slot, key) = place(args.get(*index as usize)?);
+            Some((slot, key, position, *index))
+        })
+        .collect();
+    placed.sort_by_key(|(slot, _, position, _)| (*slot, *position));
+    let mut parts: Vec<(u32, NewPart)> = placed
+        .chunk_by(|a, b| a.0 == b.0)
+        .filter_map(|chunk| {
+            let (slot, key, first, _) = *chunk.first()?;
+            let mut raw = Vec::new();
+            write::array(&mut raw, 1 + chunk.len() * step);
+            write::bulk(&mut raw, args.name());
+            for (_, _, _, index) in chunk {
+                for offset in 0..step {
+                    write::bulk(&mut raw, args.get(*index as usize + offset).unwrap_or_default());
+                }
+            }
+            let one_key = chunk.iter().all(|(_, other, _, _)| *other == key);
+            let key = if one_key { key } else { KeyHash::SEVERAL };
+            let positions = chunk.iter().map(|(_, _, position, _)| *position).collect();
+            Some((first, NewPart { slot, key, keyed: true, raw, positions }))
+        })
+        .collect();
+    parts.sort_by_key(|(first, _)| *first);
+    parts.into_iter().map(|(_, part)| part).collect()
+}

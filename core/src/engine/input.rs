@@ -1,0 +1,137 @@
+//! From the bytes of a client to its commands.
+
+use super::{Engine, SessionKey};
+use crate::metrics::CloseReason;
+use crate::resp::{Args, DecodeStep, RequestDecoder, RequestError, RequestLimits, inline_to_resp};
+use crate::session::{PendingInput, Session};
+
+/// Input buffers kept for the next session that needs one.
+const SPARE_INPUTS: usize = 64;
+
+/// Capacity above which an input buffer is given back instead of kept.
+const SPARE_CAPACITY: usize = 64 << 10;
+
+impl Engine {
+    /// Takes bytes read from a client.
+    pub fn on_client(&mut self, key: SessionKey, bytes: &[u8]) {
+        self.metrics.downstream_read_bytes += bytes.len() as u64;
+        let Some(session) = self.sessions.get_mut(key.index()) else { return };
+        match session.input.take() {
+            Some(mut input) => {
+                input.bytes.extend_from_slice(bytes);
+                self.take_from(key, input);
+            }
+            None => {
+                let mut decoder = std::mem::take(&mut self.decoder);
+                let used = self.take_commands(key, bytes, &mut decoder);
+                match bytes.get(used..) {
+                    Some(rest) if !rest.is_empty() => self.keep_rest(key, rest, decoder),
+                    _ => self.decoder = decoder,
+                }
+            }
+        }
+        self.run_pending();
+    }
+
+    /// Takes requests that were held back, now that there may be room.
+    pub(super) fn resume_input(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get(key.index()) else { return };
+        if session.input.is_none() || !self.may_take(session) {
+            return;
+        }
+        if let Some(input) = self.sessions[key.index()].input.take() {
+            self.take_from(key, input);
+        }
+    }
+
+    fn take_from(&mut self, key: SessionKey, mut input: Box<PendingInput>) {
+        let mut decoder = std::mem::take(&mut input.decoder);
+        let used = self.take_commands(key, &input.bytes, &mut decoder);
+        if used == input.bytes.len() {
+            input.decoder = decoder;
+            self.keep_spare_input(input);
+            return;
+        }
+        bytes::Buf::advance(&mut input.bytes, used);
+        input.decoder = decoder;
+        self.sessions[key.index()].input = Some(input);
+    }
+
+    fn keep_rest(&mut self, key: SessionKey, rest: &[u8], decoder: RequestDecoder) {
+        let mut input = self.spare_inputs.pop().unwrap_or_default();
+        input.bytes.extend_from_slice(rest);
+        self.decoder = std::mem::replace(&mut input.decoder, decoder);
+        self.sessions[key.index()].input = Some(input);
+    }
+
+    pub(super) fn keep_spare_input(&mut self, mut input: Box<PendingInput>) {
+        input.bytes.clear();
+        input.decoder.reset();
+        if self.spare_inputs.len() < SPARE_INPUTS && input.bytes.capacity() <= SPARE_CAPACITY {
+            self.spare_inputs.push(input);
+        }
+    }
+
+    /// Takes whole requests off the front of `bytes` while the session may take more; gives the number of bytes used. All of them
+    /// when the session ends, since nothing behind that point is a request any more.
+    fn take_commands(&mut self, key: SessionKey, bytes: &[u8], decoder: &mut RequestDecoder) -> usize {
+        let mut used = 0;
+        while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
+            let session = &self.sessions[key.index()];
+            if session.closing.is_some_and(|reason| reason != CloseReason::Shutdown) {
+                return bytes.len();
+            }
+            if !self.may_take(session) {
+                break;
+            }
+            let limits = self.request_limits(session);
+            match decoder.decode(rest, &limits) {
+                Ok(DecodeStep::Incomplete) => break,
+                Ok(DecodeStep::Skip { len }) => used += len,
+                Ok(DecodeStep::Command { len }) => {
+                    let raw = rest.get(..len).unwrap_or_default();
+                    self.command(key, raw, Args::new(raw, decoder.ranges()));
+                    used += len;
+                }
+                Ok(DecodeStep::Inline { line_len, len }) => {
+                    self.inline(key, rest.get(..line_len).unwrap_or_default(), decoder);
+                    used += len;
+                }
+                Err(error) => {
+                    self.protocol_error(key, error);
+                    return bytes.len();
+                }
+            }
+        }
+        used
+    }
+
+    fn request_limits(&self, session: &Session) -> RequestLimits {
+        if session.client.authenticated { self.limits.request } else { RequestLimits::UNAUTHENTICATED }
+    }
+
+    /// An inline command becomes the same command in RESP [Y6].
+    fn inline(&mut self, key: SessionKey, line: &[u8], decoder: &mut RequestDecoder) {
+        let mut raw = Vec::new();
+        match inline_to_resp(line, &mut raw) {
+            Ok(0) => {}
+            Ok(_) => {
+                if let Ok(DecodeStep::Command { len }) = decoder.decode(&raw, &RequestLimits::DEFAULT) {
+                    let raw = raw.get(..len).unwrap_or_default();
+                    self.command(key, raw, Args::new(raw, decoder.ranges()));
+                }
+            }
+            Err(error) => self.protocol_error(key, error),
+        }
+    }
+
+    /// The server's own error, then the end [Y6].
+    fn protocol_error(&mut self, key: SessionKey, error: RequestError) {
+        let mut reply = std::mem::take(&mut self.scratch);
+        reply.clear();
+        error.write_reply(&mut reply);
+        self.answer_at_turn(key, &reply);
+        self.scratch = reply;
+        self.end_session(key, CloseReason::Protocol);
+    }
+}

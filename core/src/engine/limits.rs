@@ -1,0 +1,60 @@
+//! Every bound of the request path, with its default.
+
+use std::time::Duration;
+
+use crate::resp::RequestLimits;
+
+/// Bounds of one worker's engine. Times are counted from the arrival of a request unless said otherwise.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Outstanding requests of one session; beyond it the session's bytes wait unread. More would not raise throughput but let
+    /// one client's pipeline delay the others.
+    pub session_in_flight: usize,
+    /// Bounds of one request.
+    pub request: RequestLimits,
+    /// Keys of one split command [P8].
+    pub split_max_keys: usize,
+    /// How long a request waits for a usable node [PK1].
+    pub park_timeout: Duration,
+    /// Requests waiting for a usable node, in one worker [PK1].
+    pub park_max_requests: usize,
+    /// Bytes of those requests, in one worker [PK1].
+    pub park_max_bytes: usize,
+    /// Silence of a node that owes replies after which its connection is given up [HL1].
+    pub node_timeout: Duration,
+    /// As `node_timeout`, for a node that the topology no longer names as a primary.
+    pub demoted_timeout: Duration,
+    /// MOVED and ASK answers one request follows [E4].
+    pub max_redirects: u8,
+    /// How long TRYAGAIN is retried.
+    pub tryagain_budget: Duration,
+    /// Times a read is sent again after its connection was lost [D3].
+    pub max_resends: u8,
+    /// Reply bytes a client has not read above which it is not read either [D13].
+    pub output_pause_bytes: usize,
+    /// Reply bytes a client has not read above which it is disconnected [D13].
+    pub output_max_bytes: usize,
+    /// Connections of one worker to one node and protocol version.
+    pub links_per_node: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            session_in_flight: 256,
+            request: RequestLimits::DEFAULT,
+            split_max_keys: 65_536,
+            park_timeout: Duration::from_secs(10),
+            park_max_requests: 100_000,
+            park_max_bytes: 64 << 20,
+            node_timeout: Duration::from_secs(5),
+            demoted_timeout: Duration::from_millis(500),
+            max_redirects: 6,
+            tryagain_budget: Duration::from_secs(2),
+            max_resends: 2,
+            output_pause_bytes: 64 << 20,
+            output_max_bytes: 256 << 20,
+            links_per_node: 1,
+        }
+    }
+}

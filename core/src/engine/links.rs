@@ -1,0 +1,227 @@
+//! The life of links to nodes: opened when a request needs one, given up for a fault, closed when their node leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::request::{Retry, State};
+use super::{Action, Engine, LinkKey, NodeKey, RequestKey};
+use crate::backend::{Handshake, HandshakeFailure, InFlight, Link, LinkPhase, Owed};
+use crate::metrics::{Outcome, RetryReason};
+use crate::resp::Protocol;
+use crate::topology::{Hint, RefreshReason};
+
+/// The fate of the request is unknown [D4].
+const UNCERTAIN: &[u8] =
+    b"-UNCERTAIN proxy: backend connection lost after the command was sent, it may or may not have been executed\r\n";
+
+/// First pause after a failed connection attempt, doubled up to the second value [HL3].
+const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Pause after a node refused the credentials: trying faster only fills its log.
+const AUTHENTICATION_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why a link ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkLoss {
+    /// The connection could not be opened.
+    ConnectFailed,
+    /// The node closed it, or the socket failed.
+    Closed,
+    /// The node owed replies and was silent for too long.
+    Silent,
+    /// The node sent something that is no RESP reply, or one too many.
+    Protocol(String),
+    /// The node did not pass the handshake.
+    Handshake(HandshakeFailure),
+    /// The node has left the topology and owes nothing.
+    Retired,
+}
+
+/// What a request finds where it is to go.
+pub(super) enum Route {
+    /// A link that takes it now.
+    Ready(LinkKey),
+    /// A link that is being set up.
+    Coming(LinkKey),
+    /// No link, and none is attempted before this time.
+    NotBefore(crate::time::Timestamp),
+}
+
+impl Engine {
+    /// The link to `node` for `protocol` and `index`; one is opened if there is none.
+    #[inline]
+    pub(super) fn link_to(&mut self, node: NodeKey, protocol: Protocol, index: usize) -> Route {
+        let entry = &self.nodes[node];
+        if let Some(link) = entry.link(protocol, index) {
+            return if self.links[link.index()].is_ready() { Route::Ready(link) } else { Route::Coming(link) };
+        }
+        if entry.retry_at > self.now {
+            return Route::NotBefore(entry.retry_at);
+        }
+        let address = entry.address.clone();
+        let link = LinkKey::from_index(self.links.insert(Link::connecting(node, protocol, self.now)));
+        self.nodes[node].set_link(protocol, index, Some(link));
+        self.actions.push_back(Action::Connect { link, address });
+        Route::Coming(link)
+    }
+
+    /// The connection of `key` is open: the handshake begins.
+    pub fn on_link_connected(&mut self, key: LinkKey) {
+        let Some(link) = self.links.get_mut(key.index()) else { return };
+        if !matches!(link.phase, LinkPhase::Connecting) {
+            return;
+        }
+        self.metrics.links_opened += 1;
+        let expected = self.nodes[link.node].id.as_ref().map(|id| Arc::from(id.as_str()));
+        let mut handshake = Handshake::new(&self.upstream.credentials, link.protocol, expected);
+        let output = handshake.take_output();
+        link.push_handshake(&output);
+        link.phase = LinkPhase::Handshaking(Box::new(handshake));
+        link.progress = self.now;
+        self.mark_link_dirty(key);
+    }
+
+    /// The handshake is through: what waited is sent, in order.
+    pub(super) fn on_link_ready(&mut self, key: LinkKey) {
+        let link = &mut self.links[key.index()];
+        link.phase = LinkPhase::Ready;
+        link.release_written();
+        let waiting = std::mem::take(&mut link.waiting);
+        let node = &mut self.nodes[link.node];
+        node.failures = 0;
+        for request in waiting {
+            match self.requests[request].session {
+                Some(session) => {
+                    let asking = self.requests[request].detour.is_some_and(|(_, asking)| asking);
+                    self.send(key, request, None, asking);
+                    self.mark_unsettled(session);
+                }
+                None => self.requests.remove(request),
+            }
+        }
+    }
+
+    /// Bytes of a link that are not written yet.
+    #[must_use]
+    pub fn link_output(&self, key: LinkKey) -> &[u8] {
+        self.links.get(key.index()).map_or(&[], Link::unwritten)
+    }
+
+    /// The kernel accepted the first `count` bytes of [`Self::link_output`].
+    pub fn on_link_written(&mut self, key: LinkKey, count: usize) {
+        if let Some(link) = self.links.get_mut(key.index()) {
+            self.metrics.upstream_written_bytes += count as u64;
+            link.mark_written(count);
+        }
+    }
+
+    /// The connection of `key` is gone, for whichever side's reason. The key is free afterwards.
+    pub fn on_link_closed(&mut self, key: LinkKey, loss: LinkLoss) {
+        if !self.links.contains(key.index()) {
+            return;
+        }
+        self.give_up(key, loss);
+        self.links.remove(key.index());
+        self.run_pending();
+    }
+
+    /// Gives up a link whose connection is still open.
+    pub(super) fn lose_link(&mut self, key: LinkKey, loss: LinkLoss) {
+        self.give_up(key, loss);
+        self.actions.push_back(Action::CloseLink(key));
+    }
+
+    /// Ends the use of a link; its requests go back to routing or end, one by one [D1]-[D4].
+    fn give_up(&mut self, key: LinkKey, loss: LinkLoss) {
+        let link = &mut self.links[key.index()];
+        if matches!(link.phase, LinkPhase::Closed) {
+            return;
+        }
+        link.phase = LinkPhase::Closed;
+        let node = link.node;
+        let waiting = std::mem::take(&mut link.waiting);
+        self.nodes[node].detach(key);
+        let missing_resp3 = matches!(loss, LinkLoss::Handshake(HandshakeFailure::NoResp3));
+        self.note_loss(node, &loss);
+        while let Some(entry) = self.links[key.index()].oldest().copied() {
+            self.judge(key, entry);
+            self.links[key.index()].pop();
+        }
+        for request in waiting {
+            if missing_resp3 {
+                self.fail(request, b"-NOPROTO unsupported protocol version\r\n", Outcome::Unavailable, false);
+            } else {
+                self.reroute(request);
+            }
+        }
+    }
+
+    fn note_loss(&mut self, node: NodeKey, loss: &LinkLoss) {
+        let reason = match loss {
+            LinkLoss::Retired => return,
+            LinkLoss::ConnectFailed => RefreshReason::ConnectFailed,
+            LinkLoss::Handshake(HandshakeFailure::WrongNode(_)) => RefreshReason::IdentityMismatch,
+            LinkLoss::Closed | LinkLoss::Silent | LinkLoss::Protocol(_) | LinkLoss::Handshake(_) => RefreshReason::LinkLost,
+        };
+        self.metrics.links_lost += 1;
+        let entry = &mut self.nodes[node];
+        let pause = match loss {
+            LinkLoss::Handshake(HandshakeFailure::Authentication(_)) => AUTHENTICATION_PAUSE,
+            _ => RECONNECT_PAUSE.0.saturating_mul(1 << entry.failures.min(16)).min(RECONNECT_PAUSE.1),
+        };
+        entry.failures += 1;
+        entry.retry_at = self.now.after(pause.mul_f64(0.75 + self.rng.f64() / 2.0));
+        let id = entry.id.clone();
+        self.hint(Hint::Refresh { reason, node: id });
+    }
+
+    /// Decides about one request of a lost link.
+    fn judge(&mut self, key: LinkKey, entry: InFlight) {
+        let Owed::Request(request) = entry.owed else { return };
+        let link = &self.links[key.index()];
+        let written = link.is_written(&entry);
+        let body = &mut self.requests[request].body;
+        body.clear();
+        body.extend_from_slice(link.request(&entry));
+        let request_state = &mut self.requests[request];
+        if request_state.session.is_none() {
+            return self.requests.remove(request);
+        }
+        if !written {
+            self.metrics.retries[RetryReason::Unwritten.index()] += 1;
+            return self.reroute(request);
+        }
+        if request_state.is_write() || request_state.resends >= self.limits.max_resends {
+            return self.fail(request, UNCERTAIN, Outcome::Uncertain, true);
+        }
+        request_state.resends += 1;
+        // Shown if a later write of the session may have overtaken this read, so that it must not be sent again [O4].
+        request_state.reply.clear();
+        request_state.reply.extend_from_slice(UNCERTAIN);
+        request_state.outcome = Outcome::Uncertain;
+        self.metrics.retries[RetryReason::Read.index()] += 1;
+        self.reroute(request);
+    }
+
+    /// Has a request that no node has taken routed again, in the order of its session.
+    fn reroute(&mut self, key: RequestKey) {
+        let Some(session) = self.requests[key].session else { return self.requests.remove(key) };
+        self.requests[key].state = State::Refused(Retry::Route);
+        self.disturb(key);
+        self.mark_unsettled(session);
+    }
+
+    /// Closes links to nodes that the topology does not name any more, once they owe nothing [T14].
+    pub(super) fn retire_links(&mut self) {
+        let retired: Vec<LinkKey> = self
+            .links
+            .iter()
+            .filter(|(_, link)| !self.nodes[link.node].known && self.nodes[link.node].id.is_some())
+            .filter(|(_, link)| link.owed() == 0 && link.waiting.is_empty() && !matches!(link.phase, LinkPhase::Closed))
+            .map(|(index, _)| LinkKey::from_index(index))
+            .collect();
+        for key in retired {
+            self.lose_link(key, LinkLoss::Retired);
+        }
+    }
+}

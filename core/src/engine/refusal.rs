@@ -1,0 +1,132 @@
+//! What is done about a reply that says "not executed" [E1]-[E12].
+
+use std::time::Duration;
+
+use super::request::{Retry, State};
+use super::{Engine, NodeKey, RequestKey};
+use crate::metrics::{Outcome, RetryReason};
+use crate::reply::Refusal;
+use crate::slot::Slot;
+use crate::topology::redirect::RedirectTarget;
+use crate::topology::{Address, Hint, RefreshReason};
+
+/// Pause before a node that points at itself is asked again.
+const SELF_REDIRECT_PAUSE: Duration = Duration::from_millis(10);
+/// First pause after TRYAGAIN, doubled up to the second value.
+const TRYAGAIN_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(128));
+/// First pause after CLUSTERDOWN, LOADING, READONLY and MASTERDOWN, doubled up to the second value.
+const UNAVAILABLE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// TRYAGAIN for this long means that the topology deserves a look.
+const TRYAGAIN_SUSPECT: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Node `node` refused request `key`, which has its own copy of its bytes, with `reply`.
+    ///
+    /// Outcomes: sent again at once elsewhere; sent again after a pause; answered with the refusal when the budget is spent. All
+    /// of them subject to what happened to the requests behind it [O4].
+    pub(super) fn on_refusal(&mut self, node: NodeKey, key: RequestKey, refusal: &Refusal, reply: &[u8]) {
+        self.metrics.redirects[refusal.kind().index()] += 1;
+        let request = &mut self.requests[key];
+        request.reply.clear();
+        request.reply.extend_from_slice(reply);
+        let Some(session) = request.session else { return self.requests.remove(key) };
+        self.disturb(key);
+        let retry = match refusal {
+            Refusal::Moved { slot, target } => self.on_moved(node, key, *slot, target),
+            Refusal::Ask { slot, target } => self.on_ask(node, key, *slot, target),
+            Refusal::TryAgain => self.on_try_again(key),
+            Refusal::ClusterDown => self.on_unavailable(node, key, RefreshReason::ClusterDown),
+            Refusal::Loading | Refusal::MasterDown => self.on_unavailable(node, key, RefreshReason::MasterDown),
+            Refusal::ReadOnly => self.on_unavailable(node, key, RefreshReason::Readonly),
+        };
+        match retry {
+            Some(retry) => {
+                self.metrics.retries[RetryReason::Refused.index()] += 1;
+                self.requests[key].state = State::Refused(retry);
+                self.mark_unsettled(session);
+            }
+            None => self.show_refusal(key),
+        }
+    }
+
+    fn on_moved(&mut self, node: NodeKey, key: RequestKey, slot: Slot, target: &RedirectTarget) -> Option<Retry> {
+        self.count_redirect(key, slot)?;
+        let Some(address) = self.target_address(node, target) else {
+            // The host is unknown to the server: only a new table can tell [T4].
+            self.hint(Hint::Refresh { reason: RefreshReason::Moved, node: self.nodes[node].id.clone() });
+            return Some(Retry::After(UNAVAILABLE_PAUSE.0));
+        };
+        if let Some(from) = self.nodes[node].id.clone() {
+            self.hint(Hint::Moved { slot, target: address.clone(), from });
+        }
+        if self.nodes[node].address == address {
+            return Some(Retry::After(SELF_REDIRECT_PAUSE));
+        }
+        Some(Retry::At { node: self.nodes.at(&address), asking: false })
+    }
+
+    fn on_ask(&mut self, node: NodeKey, key: RequestKey, slot: Slot, target: &RedirectTarget) -> Option<Retry> {
+        self.count_redirect(key, slot)?;
+        let Some(address) = self.target_address(node, target) else {
+            self.hint(Hint::Refresh { reason: RefreshReason::Moved, node: self.nodes[node].id.clone() });
+            return Some(Retry::After(UNAVAILABLE_PAUSE.0));
+        };
+        self.hint(Hint::Ask { slot, target: address.clone() });
+        Some(Retry::At { node: self.nodes.at(&address), asking: true })
+    }
+
+    /// Counts a redirection; past the limit the request gets the text for that and `None` is returned.
+    fn count_redirect(&mut self, key: RequestKey, slot: Slot) -> Option<()> {
+        let request = &mut self.requests[key];
+        request.redirects += 1;
+        if request.redirects <= self.limits.max_redirects {
+            return Some(());
+        }
+        request.reply.clear();
+        let text = format!("-CLUSTERDOWN proxy: too many redirections for slot {}\r\n", slot.get());
+        request.reply.extend_from_slice(text.as_bytes());
+        None
+    }
+
+    fn target_address(&self, node: NodeKey, target: &RedirectTarget) -> Option<Address> {
+        let address = match target {
+            RedirectTarget::Address(address) => address.clone(),
+            RedirectTarget::SameHost(port) => Address { host: self.nodes[node].address.host.clone(), port: *port },
+            RedirectTarget::Unknown => return None,
+        };
+        Some(self.upstream.address_map.apply(address))
+    }
+
+    fn on_try_again(&mut self, key: RequestKey) -> Option<Retry> {
+        let waited = self.now.since(self.requests[key].arrival);
+        if waited >= self.limits.tryagain_budget {
+            return None;
+        }
+        if waited >= TRYAGAIN_SUSPECT {
+            self.hint(Hint::Refresh { reason: RefreshReason::TryAgain, node: None });
+        }
+        Some(Retry::After(self.pause(key, TRYAGAIN_PAUSE)))
+    }
+
+    fn on_unavailable(&mut self, node: NodeKey, key: RequestKey, reason: RefreshReason) -> Option<Retry> {
+        self.hint(Hint::Refresh { reason, node: self.nodes[node].id.clone() });
+        let waited = self.now.since(self.requests[key].arrival);
+        (waited < self.limits.park_timeout).then(|| Retry::After(self.pause(key, UNAVAILABLE_PAUSE)))
+    }
+
+    /// The next pause of a request: doubling, with a quarter of jitter either way.
+    fn pause(&mut self, key: RequestKey, (first, last): (Duration, Duration)) -> Duration {
+        let request = &mut self.requests[key];
+        let pause = first.saturating_mul(1 << request.waits.min(16)).min(last);
+        request.waits = request.waits.saturating_add(1);
+        pause.mul_f64(0.75 + self.rng.f64() / 2.0)
+    }
+
+    /// Ends a request with the last refusal of a node: true, since it was not executed.
+    pub(super) fn show_refusal(&mut self, key: RequestKey) {
+        let request = &mut self.requests[key];
+        let reply = std::mem::take(&mut request.reply);
+        let outcome = if request.outcome == Outcome::Uncertain { Outcome::Uncertain } else { Outcome::Unavailable };
+        self.fail(key, &reply, outcome, false);
+    }
+}

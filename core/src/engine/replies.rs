@@ -1,0 +1,147 @@
+//! From the bytes of a node to the requests they answer.
+
+use bytes::{Buf, BytesMut};
+
+use super::links::LinkLoss;
+use super::{Engine, LinkKey, RequestKey};
+use crate::backend::{HandshakeStep, InFlight, LinkPhase, Owed};
+use crate::metrics::Outcome;
+use crate::reply::{Asked, classify};
+use crate::resp::ReplyScanner;
+use crate::router;
+use crate::topology::{Hint, RefreshReason};
+
+/// Capacity above which the buffer of an unfinished reply is given back when it is empty.
+const KEPT_PARTIAL: usize = 64 << 10;
+
+impl Engine {
+    /// Takes bytes read from a node.
+    pub fn on_link_read(&mut self, key: LinkKey, bytes: &[u8]) {
+        let Some(link) = self.links.get_mut(key.index()) else { return };
+        self.metrics.upstream_read_bytes += bytes.len() as u64;
+        link.progress = self.now;
+        let mut scanner = std::mem::take(&mut link.scanner);
+        let mut partial = std::mem::take(&mut link.partial);
+        if partial.is_empty() {
+            let used = self.take_replies(key, bytes, &mut scanner);
+            partial.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        } else {
+            partial.extend_from_slice(bytes);
+            let used = self.take_replies(key, &partial, &mut scanner);
+            partial.advance(used);
+            if partial.is_empty() && partial.capacity() > KEPT_PARTIAL {
+                partial = BytesMut::new();
+            }
+        }
+        if let Some(link) = self.links.get_mut(key.index()) {
+            link.scanner = scanner;
+            link.partial = partial;
+        }
+        self.run_pending();
+    }
+
+    /// Takes whole replies off the front of `bytes`; gives the number of bytes used.
+    fn take_replies(&mut self, key: LinkKey, bytes: &[u8], scanner: &mut ReplyScanner) -> usize {
+        let mut used = 0;
+        while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
+            match scanner.scan(rest) {
+                Ok(Some(end)) => {
+                    if let Err(loss) = self.on_reply(key, rest.get(..end).unwrap_or_default()) {
+                        self.lose_link(key, loss);
+                        return bytes.len();
+                    }
+                    used += end;
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.lose_link(key, LinkLoss::Protocol(error.to_string()));
+                    return bytes.len();
+                }
+            }
+        }
+        used
+    }
+
+    /// One whole reply of a node: of the handshake, a push, or for the oldest request.
+    #[inline]
+    fn on_reply(&mut self, key: LinkKey, reply: &[u8]) -> Result<(), LinkLoss> {
+        let link = &mut self.links[key.index()];
+        match &mut link.phase {
+            LinkPhase::Ready => {}
+            LinkPhase::Handshaking(_) => return self.on_handshake_reply(key, reply),
+            LinkPhase::Connecting | LinkPhase::Closed => return Ok(()),
+        }
+        // Pushes on shared links are for the proxy; none is asked for [Y8].
+        if reply.first() == Some(&b'>') {
+            return Ok(());
+        }
+        let Some(entry) = link.oldest().copied() else {
+            return Err(LinkLoss::Protocol("a reply to nothing".to_owned()));
+        };
+        if !link.is_written(&entry) {
+            return Err(LinkLoss::Protocol("a reply to a request that was not sent yet".to_owned()));
+        }
+        match entry.owed {
+            Owed::Asking => {
+                link.pop();
+                if reply.first() == Some(&b'-') {
+                    let node = self.nodes[link.node].id.clone();
+                    self.hint(Hint::Refresh { reason: RefreshReason::Moved, node });
+                }
+            }
+            Owed::Request(request) if reply.first() == Some(&b'-') => self.on_error_reply(key, request, entry, reply),
+            Owed::Request(request) => {
+                link.pop();
+                self.count_answer(key, request);
+                self.complete(request, reply, Outcome::Ok, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_error_reply(&mut self, key: LinkKey, request: RequestKey, entry: InFlight, reply: &[u8]) {
+        let shape = self.requests[request].shape;
+        let asked = Asked { slot: shape.keyed.then_some(shape.slot), scripted: router::runs_code(shape.spec) };
+        let link = &mut self.links[key.index()];
+        let Some(refusal) = classify(reply, asked) else {
+            link.pop();
+            self.count_answer(key, request);
+            return self.complete(request, reply, Outcome::NodeError, true);
+        };
+        let node = link.node;
+        let body = &mut self.requests[request].body;
+        body.clear();
+        body.extend_from_slice(link.request(&entry));
+        link.pop();
+        self.on_refusal(node, request, &refusal, reply);
+    }
+
+    fn on_handshake_reply(&mut self, key: LinkKey, reply: &[u8]) -> Result<(), LinkLoss> {
+        let link = &mut self.links[key.index()];
+        let LinkPhase::Handshaking(handshake) = &mut link.phase else { return Ok(()) };
+        match handshake.on_reply(reply) {
+            HandshakeStep::Pending => {}
+            HandshakeStep::Continue => {
+                let output = handshake.take_output();
+                link.push_handshake(&output);
+                self.mark_link_dirty(key);
+            }
+            HandshakeStep::Ready => self.on_link_ready(key),
+            HandshakeStep::Failed(failure) => return Err(LinkLoss::Handshake(failure)),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn count_answer(&mut self, link: LinkKey, request: RequestKey) {
+        let request = &self.requests[request];
+        let backend = self.now.micros_since(request.sent);
+        let total = self.now.micros_since(request.arrival);
+        self.metrics.backend.record(backend);
+        self.metrics.total.record(total);
+        self.metrics.proxy.record(total - backend.min(total));
+        let node = &mut self.nodes[self.links[link.index()].node];
+        node.answered += 1;
+        node.latency.record(backend);
+    }
+}

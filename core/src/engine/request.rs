@@ -1,0 +1,208 @@
+//! One outstanding request, or one part of a split or fanned-out one, and the table they live in.
+//!
+//! ```text
+//!   New --> Held ------> Waiting --> Sent --> Done
+//!      \--> Parked --/      ^          |
+//!             ^-------------+------- Refused
+//! ```
+//! Held: an earlier request of the session comes first [O2]. Parked: no node is known to take it. Waiting: the connection is not
+//! up yet. Refused: the node did not execute it; what happens next depends on requests behind it [O4].
+
+use std::time::Duration;
+
+use super::keys::{GroupKey, LinkKey, NodeKey, RequestKey, SessionKey};
+use crate::command::Spec;
+use crate::metrics::Outcome;
+use crate::resp::Protocol;
+use crate::router::KeyHash;
+use crate::slot::Slot;
+use crate::time::Timestamp;
+
+/// Capacity above which a released entry gives its buffers back.
+const KEPT_CAPACITY: usize = 1024;
+
+/// Where a request is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Being routed right now.
+    New,
+    /// Waits for an earlier request of its session.
+    Held,
+    /// Waits for a usable node; looked at again at the given time or when the topology changes.
+    Parked(Timestamp),
+    /// Waits in a link that is not up yet.
+    Waiting(LinkKey),
+    /// In a link's log, reply owed.
+    Sent(LinkKey),
+    /// A node refused it; to be sent again as told, if order permits.
+    Refused(Retry),
+    /// Its reply is known and waits for earlier ones. `executed`: the command ran, or may have.
+    Done { executed: bool },
+    /// Its parts are under way.
+    Group(GroupKey),
+}
+
+/// How a refused request is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// By the topology, at once.
+    Route,
+    /// To this node; with ASKING before it.
+    At { node: NodeKey, asking: bool },
+    /// By the topology, after this time.
+    After(Duration),
+}
+
+/// What happens when the turn of a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Launch {
+    /// It is sent.
+    Direct,
+    /// It becomes one part for every primary.
+    FanOut,
+    /// It becomes a SCAN of one node.
+    Scan,
+}
+
+/// What a request is, apart from where it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) spec: &'static Spec,
+    /// The slot that picks the node.
+    pub(crate) slot: Slot,
+    pub(crate) key: KeyHash,
+    /// The slot is that of its keys, so nodes check it and redirect.
+    pub(crate) keyed: bool,
+    /// Ordered against all other requests of its session [O7].
+    pub(crate) barrier: bool,
+    pub(crate) launch: Launch,
+    pub(crate) protocol: Protocol,
+}
+
+/// One outstanding request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The client; `None` once it has gone.
+    pub(crate) session: Option<SessionKey>,
+    pub(crate) shape: Shape,
+    pub(crate) state: State,
+    /// The client wants to see the reply [L1].
+    pub(crate) visible: bool,
+    /// Counted in its session's `disturbed`.
+    pub(crate) disturbed: bool,
+    /// The group it is part of, and which part.
+    pub(crate) group: Option<(GroupKey, u32)>,
+    /// Where the next sending goes instead of the owner by the topology.
+    pub(crate) detour: Option<(NodeKey, bool)>,
+    pub(crate) arrival: Timestamp,
+    pub(crate) sent: Timestamp,
+    pub(crate) redirects: u8,
+    pub(crate) resends: u8,
+    pub(crate) waits: u8,
+    pub(crate) outcome: Outcome,
+    /// The request, while it is in no link's log.
+    pub(crate) body: Vec<u8>,
+    /// The reply while it waits for its turn, or the last refusal.
+    pub(crate) reply: Vec<u8>,
+}
+
+impl Request {
+    /// Whether the command may change data, for the rules of order and of sending again.
+    pub(crate) fn is_write(&self) -> bool {
+        self.shape.spec.is_write()
+    }
+
+    /// Whether both touch a key in common and one may change it [G2].
+    pub(crate) fn conflicts_with(&self, other: &Self) -> bool {
+        self.shape.slot == other.shape.slot
+            && self.shape.key.may_share_key(other.shape.key)
+            && (self.is_write() || other.is_write())
+    }
+
+    pub(crate) const fn is_done(&self) -> bool {
+        matches!(self.state, State::Done { .. })
+    }
+}
+
+/// Outstanding requests. Entries are used again with their buffers, so that a steady flow allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct RequestTable {
+    entries: Vec<Request>,
+    free: Vec<RequestKey>,
+}
+
+impl RequestTable {
+    pub(crate) fn insert(&mut self, session: SessionKey, shape: Shape, now: Timestamp) -> RequestKey {
+        self.insert_for(Some(session), shape, now)
+    }
+
+    pub(crate) fn insert_for(&mut self, session: Option<SessionKey>, shape: Shape, now: Timestamp) -> RequestKey {
+        if let Some(key) = self.free.pop() {
+            let entry = &mut self.entries[key.index()];
+            entry.session = session;
+            entry.shape = shape;
+            entry.state = State::New;
+            entry.visible = true;
+            entry.disturbed = false;
+            entry.group = None;
+            entry.detour = None;
+            entry.arrival = now;
+            entry.sent = now;
+            entry.redirects = 0;
+            entry.resends = 0;
+            entry.waits = 0;
+            entry.outcome = Outcome::Ok;
+            return key;
+        }
+        let key = RequestKey::from_index(self.entries.len());
+        self.entries.push(Request {
+            session,
+            shape,
+            state: State::New,
+            visible: true,
+            disturbed: false,
+            group: None,
+            detour: None,
+            arrival: now,
+            sent: now,
+            redirects: 0,
+            resends: 0,
+            waits: 0,
+            outcome: Outcome::Ok,
+            body: Vec::new(),
+            reply: Vec::new(),
+        });
+        key
+    }
+
+    /// Ends a request. The key must be in no list any more.
+    pub(crate) fn remove(&mut self, key: RequestKey) {
+        let entry = &mut self.entries[key.index()];
+        for buffer in [&mut entry.body, &mut entry.reply] {
+            buffer.clear();
+            if buffer.capacity() > KEPT_CAPACITY {
+                *buffer = Vec::new();
+            }
+        }
+        self.free.push(key);
+    }
+
+    /// Number of outstanding requests, parts included.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+}
+
+impl std::ops::Index<RequestKey> for RequestTable {
+    type Output = Request;
+
+    fn index(&self, key: RequestKey) -> &Request {
+        &self.entries[key.index()]
+    }
+}
+
+impl std::ops::IndexMut<RequestKey> for RequestTable {
+    fn index_mut(&mut self, key: RequestKey) -> &mut Request {
+        &mut self.entries[key.index()]
+    }
+}

@@ -1,0 +1,123 @@
+//! The life of client sessions.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+
+use super::request::State;
+use super::{Engine, RequestKey, SessionKey};
+use crate::local::Environment;
+use crate::metrics::CloseReason;
+use crate::session::Session;
+use crate::session::client_state::ClientState;
+
+impl Engine {
+    /// Takes a client that has just connected. The driver keeps the key until [`Self::remove_session`].
+    pub fn add_session(&mut self, client: ClientState, env: Rc<dyn Environment>) -> SessionKey {
+        self.metrics.accepted += 1;
+        let key = SessionKey::from_index(self.sessions.insert(Session::new(client, env)));
+        if self.draining {
+            self.end_session(key, CloseReason::Shutdown);
+        }
+        key
+    }
+
+    /// Ends a session whose connection is gone or is to be dropped now. Requests that no node has seen are dropped [PK5]; replies
+    /// still owed are swallowed when they come.
+    pub fn remove_session(&mut self, key: SessionKey, reason: CloseReason) {
+        let Some(mut session) = self.sessions.try_remove(key.index()) else { return };
+        let reason = session.closing.unwrap_or(reason);
+        self.metrics.closed[reason.index()] += 1;
+        for request in std::mem::take(&mut session.queue) {
+            self.abandon(request);
+        }
+        if let Some(input) = session.input.take() {
+            self.keep_spare_input(input);
+        }
+        if session.unsettled {
+            self.unsettled.retain(|other| *other != key);
+        }
+    }
+
+    /// Cuts a request loose from its session; ends it at once if no node and no list has it.
+    fn abandon(&mut self, key: RequestKey) {
+        let request = &mut self.requests[key];
+        request.session = None;
+        match request.state {
+            State::New | State::Held | State::Refused(_) | State::Done { .. } => self.requests.remove(key),
+            // In a list or at a node: ended when it is met there.
+            State::Parked(_) | State::Waiting(_) | State::Sent(_) => {}
+            State::Group(group) => {
+                for part in std::mem::take(&mut self.groups[group.index()].parts) {
+                    self.requests[part].group = None;
+                    self.abandon(part);
+                }
+                self.groups.remove(group.index());
+                self.requests.remove(key);
+            }
+        }
+    }
+
+    /// Has the session end as soon as all replies are out; no further request is taken.
+    pub fn end_session(&mut self, key: SessionKey, reason: CloseReason) {
+        if let Some(session) = self.sessions.get_mut(key.index()) {
+            session.closing.get_or_insert(reason);
+            self.mark_session_dirty(key);
+        }
+    }
+
+    /// The session's state.
+    #[must_use]
+    pub fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions.get(key.index())
+    }
+
+    /// Replies not yet written. The driver takes off the front what it has written.
+    pub fn session_output(&mut self, key: SessionKey) -> Option<&mut BytesMut> {
+        self.sessions.get_mut(key.index()).map(|session| &mut session.out)
+    }
+
+    /// Counts reply bytes that the driver wrote.
+    pub fn count_written(&mut self, bytes: usize) {
+        self.metrics.downstream_written_bytes += bytes as u64;
+    }
+
+    /// Whether the driver should read from this client. False for a full pipeline, unread replies, or a session that is ending.
+    #[must_use]
+    pub fn wants_input(&self, key: SessionKey) -> bool {
+        self.sessions.get(key.index()).is_some_and(|session| {
+            session.closing.is_none() && self.may_take(session) && session.out.len() < self.limits.output_pause_bytes
+        })
+    }
+
+    /// Whether the session may take another request now.
+    pub(super) fn may_take(&self, session: &Session) -> bool {
+        session.queue.len() < self.limits.session_in_flight
+    }
+
+    /// Why the driver must drop the connection now, every reply that is due being written or the client not reading them.
+    #[must_use]
+    pub fn must_close(&self, key: SessionKey) -> Option<CloseReason> {
+        let session = self.sessions.get(key.index())?;
+        if session.out.len() > self.limits.output_max_bytes {
+            return Some(CloseReason::OutputLimit);
+        }
+        let reason = session.closing?;
+        (session.queue.is_empty() && session.out.is_empty()).then_some(reason)
+    }
+
+    /// Stops taking requests: sessions end when their outstanding requests are answered [D12].
+    pub fn drain(&mut self) {
+        self.draining = true;
+        let keys: Vec<SessionKey> = self.sessions.iter().map(|(index, _)| SessionKey::from_index(index)).collect();
+        for key in keys {
+            self.end_session(key, CloseReason::Shutdown);
+        }
+    }
+
+    /// Number of sessions.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+}

@@ -1,0 +1,187 @@
+//! From a command to its request: checks, plan, and a place in the session's queue.
+
+use super::request::{Launch, Shape, State};
+use super::{Engine, SessionKey};
+use crate::command::{
+    Lookup, Spec, id, lookup, write_arity_error, write_not_supported, write_unknown_command, write_unknown_subcommand,
+};
+use crate::local::{allowed_unauthenticated, write_not_yet};
+use crate::metrics::{CloseReason, Outcome};
+use crate::resp::{Args, write};
+use crate::router::{self, KeyHash, Plan, Reject};
+use crate::session::Session;
+use crate::slot::Slot;
+
+/// What every server says before a password was given.
+const NOAUTH: &[u8] = b"NOAUTH Authentication required.";
+
+impl Engine {
+    /// Takes one command of a client: `raw` as the client sent it in RESP, `args` over the same bytes.
+    ///
+    /// Outcomes: answered here; refused here; sent, split, fanned out; or waiting for its turn.
+    pub(super) fn command(&mut self, session: SessionKey, raw: &[u8], args: Args<'_>) {
+        let spec = match lookup(args) {
+            Lookup::Known(spec) => spec,
+            other => return self.unknown(session, args, &other),
+        };
+        if !self.sessions[session.index()].client.authenticated && !allowed_unauthenticated(spec) {
+            return self.refuse(session, spec, |out| write::error(out, NOAUTH));
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        let plan = router::plan(spec, args, &mut keys, self.limits.split_max_keys);
+        match plan {
+            Plan::Single { slot, key } => self.single(session, spec, slot, key, true, raw),
+            Plan::Keyless { slot } => self.single(session, spec, slot, KeyHash::SEVERAL, false, raw),
+            Plan::AnyPrimary => {
+                let slot = self.any_slot(session);
+                self.single(session, spec, slot, KeyHash::SEVERAL, false, raw);
+            }
+            Plan::Local => self.local(session, spec, args),
+            Plan::Split => self.split(session, spec, args, &keys),
+            Plan::FanOut => self.whole(session, spec, raw, Launch::FanOut),
+            Plan::Scan => self.whole(session, spec, raw, Launch::Scan),
+            Plan::Reject(reject) => self.reject(session, spec, reject, args),
+        }
+        keys.clear();
+        self.keys = keys;
+    }
+
+    /// A request for one node. A keyless one is ordered against all others of its session [O7].
+    fn single(&mut self, session: SessionKey, spec: &'static Spec, slot: Slot, key: KeyHash, keyed: bool, raw: &[u8]) {
+        let state = &mut self.sessions[session.index()];
+        let shape = Shape { spec, slot, key, keyed, barrier: !keyed, launch: Launch::Direct, protocol: state.client.protocol };
+        let request = self.requests.insert(session, shape, self.now);
+        state.queue.push_back(request);
+        if !state.client.permit_reply() {
+            self.requests[request].visible = false;
+        }
+        if keyed && self.is_undisturbed(session) {
+            self.dispatch(request, Some(raw));
+        } else {
+            self.start_in_order(session, request, raw);
+        }
+    }
+
+    /// The fast path of the order rules [O1]: nothing outstanding was refused, held or sent again, and all of it was routed by
+    /// this snapshot, so the same slot means the same link.
+    #[inline]
+    fn is_undisturbed(&mut self, session: SessionKey) -> bool {
+        let generation = self.snapshot.generation;
+        let state = &mut self.sessions[session.index()];
+        if state.queue.len() == 1 {
+            state.sent_generation = generation;
+        }
+        state.disturbed == 0 && state.barriers == 0 && state.sent_generation == generation
+    }
+
+    fn start_in_order(&mut self, session: SessionKey, request: super::RequestKey, raw: &[u8]) {
+        let state = &mut self.sessions[session.index()];
+        if self.requests[request].shape.barrier {
+            state.barriers += 1;
+        }
+        let index = state.queue.len() - 1;
+        if self.may_send(session, index, request) {
+            self.dispatch(request, Some(raw));
+        } else {
+            self.hold(request, raw);
+        }
+    }
+
+    /// Keeps a request until those it must follow are through [O2].
+    pub(super) fn hold(&mut self, request: super::RequestKey, raw: &[u8]) {
+        self.keep_body(request, Some(raw));
+        self.hold_part(request);
+    }
+
+    /// As [`Self::hold`], for a request that has its own copy of its bytes.
+    pub(super) fn hold_part(&mut self, request: super::RequestKey) {
+        self.metrics.held += 1;
+        self.requests[request].state = State::Held;
+        self.disturb(request);
+    }
+
+    /// A slot whose owner serves keyless commands of this session: always the same one for one topology.
+    fn any_slot(&self, session: SessionKey) -> Slot {
+        let shards = self.snapshot.shards();
+        let pick = session.index().checked_rem(shards.len()).and_then(|index| shards.get(index));
+        pick.map_or_else(|| Slot::of_key(b""), |shard| shard.lowest_slot)
+    }
+
+    fn unknown(&mut self, session: SessionKey, args: Args<'_>, lookup: &Lookup) {
+        self.metrics.unknown_commands += 1;
+        let mut reply = std::mem::take(&mut self.scratch);
+        reply.clear();
+        if !self.sessions[session.index()].client.authenticated {
+            write::error(&mut reply, NOAUTH);
+        } else {
+            match lookup {
+                Lookup::UnknownCommand | Lookup::Known(_) => write_unknown_command(args, &mut reply),
+                Lookup::UnknownSubcommand(_) => write_unknown_subcommand(args, &mut reply),
+                Lookup::MissingSubcommand(spec) => write_arity_error(spec, &mut reply),
+            }
+        }
+        self.answer_at_turn(session, &reply);
+        self.scratch = reply;
+    }
+
+    fn reject(&mut self, session: SessionKey, spec: &'static Spec, reject: Reject, args: Args<'_>) {
+        // A browser or a cross-protocol attack, not a client [Y7].
+        if spec.is_cross_protocol() {
+            return self.end_session(session, CloseReason::Protocol);
+        }
+        let limit = self.limits.split_max_keys;
+        self.refuse(session, spec, |out| match reject {
+            Reject::Arity => write_arity_error(spec, out),
+            Reject::CrossSlot => write::error(out, b"CROSSSLOT Keys in request don't hash to the same slot"),
+            Reject::TooManyKeys => {
+                let count = args.len() - 1;
+                let text = format!("ERR proxy: too many keys for a split command: {count} arguments, at most {limit} keys");
+                write::error(out, text.as_bytes());
+            }
+            Reject::NotSupported => write_not_supported(spec, out),
+            Reject::NotYet => write_not_yet(spec, out),
+            Reject::InvalidSlot => write::error(out, b"ERR Invalid slot"),
+        });
+    }
+
+    /// Answers with an error of the proxy, in the order of the session.
+    pub(super) fn refuse(&mut self, session: SessionKey, spec: &'static Spec, write: impl FnOnce(&mut Vec<u8>)) {
+        self.metrics.commands[spec.id.index()].outcomes[Outcome::Refused.index()] += 1;
+        let mut reply = std::mem::take(&mut self.scratch);
+        reply.clear();
+        write(&mut reply);
+        self.answer_at_turn(session, &reply);
+        self.scratch = reply;
+    }
+
+    /// Gives the client `reply` after all replies it is owed before.
+    pub(super) fn answer_at_turn(&mut self, session: SessionKey, reply: &[u8]) {
+        let state = &mut self.sessions[session.index()];
+        if !state.client.permit_reply() {
+            return;
+        }
+        if state.queue.is_empty() {
+            state.out.extend_from_slice(reply);
+        } else {
+            let request = self.requests.insert(session, local_shape(state), self.now);
+            state.queue.push_back(request);
+            let entry = &mut self.requests[request];
+            entry.reply.extend_from_slice(reply);
+            entry.state = State::Done { executed: false };
+        }
+        self.mark_session_dirty(session);
+    }
+}
+
+/// The shape of a request that no node sees.
+fn local_shape(session: &Session) -> Shape {
+    Shape {
+        spec: id::PING.spec(),
+        slot: Slot::of_key(b""),
+        key: KeyHash::SEVERAL,
+        keyed: false,
+        barrier: false,
+        launch: Launch::Direct,
+        protocol: session.client.protocol,
+    }
+}

@@ -1,0 +1,77 @@
+//! Figures of the process and of the servers behind it that clients can ask for (INFO, HELLO), shared by all threads.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use slotway_core::local::{ProcessFacts, UpstreamFacts};
+
+/// Shared figures. Readers take a snapshot; the control thread replaces what it learns.
+#[derive(Debug)]
+pub struct Facts {
+    run_id: Arc<str>,
+    start: Instant,
+    workers: usize,
+    upstream: ArcSwap<UpstreamFacts>,
+    process: ArcSwap<ProcessFacts>,
+}
+
+impl Facts {
+    /// Figures of a process that starts now with this many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        let mut id = [0; 20];
+        read_random(&mut id);
+        Self {
+            run_id: id.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+            start: Instant::now(),
+            workers,
+            upstream: ArcSwap::from_pointee(UpstreamFacts::default()),
+            process: ArcSwap::from_pointee(ProcessFacts::default()),
+        }
+    }
+
+    /// What is known of the servers.
+    #[must_use]
+    pub fn upstream(&self) -> UpstreamFacts {
+        UpstreamFacts::clone(&self.upstream.load())
+    }
+
+    /// Replaces what is known of the servers.
+    pub fn set_upstream(&self, facts: UpstreamFacts) {
+        self.upstream.store(Arc::new(facts));
+    }
+
+    /// Figures of this process, with this many clients connected now.
+    #[must_use]
+    pub fn process(&self, connected_clients: usize) -> ProcessFacts {
+        ProcessFacts {
+            version: env!("CARGO_PKG_VERSION"),
+            run_id: Arc::clone(&self.run_id),
+            process_id: std::process::id(),
+            uptime_seconds: self.start.elapsed().as_secs(),
+            workers: self.workers,
+            connected_clients: connected_clients as u64,
+            ..ProcessFacts::clone(&self.process.load())
+        }
+    }
+
+    /// Replaces the figures that are counted elsewhere and published from time to time.
+    pub fn set_process(&self, facts: ProcessFacts) {
+        self.process.store(Arc::new(facts));
+    }
+
+    /// Fills `bytes` from the kernel's source of random bytes.
+    pub fn fill_random(&self, bytes: &mut [u8]) {
+        read_random(bytes);
+    }
+}
+
+fn read_random(bytes: &mut [u8]) {
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(bytes));
+    if let Err(error) = read {
+        // Without the device nothing secure can be made; the caller's bytes stay zero and the operator is told.
+        tracing::error!(%error, "no random bytes from /dev/urandom");
+    }
+}

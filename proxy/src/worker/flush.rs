@@ -1,0 +1,110 @@
+//! The flush task: after everything that was ready has been read, one write per link and one per session that has bytes.
+
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Buf;
+use slotway_core::engine::{Action, Engine, LinkKey, SessionKey};
+use slotway_core::metrics::CloseReason;
+
+use super::link;
+use super::shared::{Io, Shared};
+
+/// Capacity above which the buffer of a session is given back once everything is written.
+const KEPT_OUTPUT: usize = 64 << 10;
+
+/// Runs as long as the worker.
+pub(super) async fn run(shared: Rc<Shared>) {
+    std::future::poll_fn(|cx| {
+        while shared.take_flush(cx.waker()) {
+            flush(&shared);
+        }
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+fn flush(shared: &Rc<Shared>) {
+    let mut engine = shared.engine.borrow_mut();
+    engine.set_now(shared.now());
+    while let Some(action) = engine.next_action() {
+        act(shared, action);
+    }
+    let mut links = shared.links.borrow_mut();
+    // Nodes first: their work is on the way while clients are written to.
+    while let Some(key) = engine.next_dirty_link() {
+        if let Some(io) = links.get_mut(key.index()).and_then(Option::as_mut) {
+            write_link(&mut engine, key, io);
+        }
+    }
+    let mut clients = shared.clients.borrow_mut();
+    while let Some(key) = engine.next_dirty_session() {
+        if let Some(client) = clients.get_mut(key.index()).and_then(Option::as_mut) {
+            write_session(&mut engine, key, &mut client.io);
+            if engine.must_close(key).is_some() || (client.io.paused && engine.wants_input(key)) {
+                client.io.paused = false;
+                client.io.wake();
+            }
+        }
+    }
+    if engine.has_parked() && !shared.ticking_fast.replace(true) {
+        shared.hurry.notify_one();
+    }
+}
+
+fn act(shared: &Rc<Shared>, action: Action) {
+    match action {
+        Action::Connect { link, address } => {
+            tokio::task::spawn_local(link::run(Rc::clone(shared), link, address));
+        }
+        Action::CloseLink(key) => {
+            if let Some(io) = shared.links.borrow_mut().get_mut(key.index()).and_then(Option::as_mut) {
+                io.stop = Some(CloseReason::Error);
+                io.wake();
+            }
+        }
+        Action::Hint(hint) => shared.hint(hint),
+    }
+}
+
+/// Writes what a link has to write, as far as the kernel takes it. A fault is met again by the reading task.
+pub(super) fn write_link(engine: &mut Engine, key: LinkKey, io: &mut Io) {
+    while !io.blocked {
+        let output = engine.link_output(key);
+        if output.is_empty() {
+            return;
+        }
+        match io.write.try_write(output) {
+            Ok(written) => engine.on_link_written(key, written),
+            Err(error) => return on_write_error(io, &error),
+        }
+    }
+}
+
+/// Writes the replies of a session, as far as the kernel takes them.
+pub(super) fn write_session(engine: &mut Engine, key: SessionKey, io: &mut Io) {
+    let mut total = 0;
+    while !io.blocked {
+        let Some(output) = engine.session_output(key).filter(|output| !output.is_empty()) else { break };
+        match io.write.try_write(output) {
+            Ok(written) => {
+                total += written;
+                output.advance(written);
+                if output.is_empty() && output.capacity() > KEPT_OUTPUT {
+                    *output = bytes::BytesMut::new();
+                }
+            }
+            Err(error) => on_write_error(io, &error),
+        }
+    }
+    engine.count_written(total);
+}
+
+fn on_write_error(io: &mut Io, error: &std::io::Error) {
+    io.blocked = true;
+    if error.kind() != ErrorKind::WouldBlock {
+        io.stop = Some(CloseReason::Error);
+    }
+    io.wake();
+}

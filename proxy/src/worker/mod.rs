@@ -1,0 +1,140 @@
+//! A worker: one thread, one current-thread runtime, its own sessions, links, buffers and counters. Nothing mutable is shared.
+//!
+//! ```text
+//!   turn of the loop:  ready clients read -> engine   ready links read -> engine
+//!                      then the flush task: one write per dirty link, one per dirty session
+//! ```
+//!
+//! The flush task is woken by the first input of a turn. Tasks woken from inside the runtime go to the back of its queue, so it runs
+//! after every client and link that was ready in the same turn: no timer, no write per command.
+
+mod client;
+mod environment;
+mod flush;
+mod link;
+mod shared;
+mod ticker;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use slotway_core::engine::{Limits, Upstream};
+use slotway_core::local::ListenerSettings;
+use slotway_core::metrics::WorkerReport;
+use slotway_core::topology::{Hint, Snapshot};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::facts::Facts;
+use crate::registry::ClientRegistry;
+use shared::Shared;
+
+/// What a worker is made of.
+pub struct WorkerSettings {
+    /// Number of the worker, from 0.
+    pub id: usize,
+    /// Bounds of its request path.
+    pub limits: Limits,
+    /// How to talk to the servers.
+    pub upstream: Upstream,
+    /// How long opening a connection to a node may take.
+    pub connect_timeout: Duration,
+    /// The topology in force.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Evidence for discovery.
+    pub hints: mpsc::UnboundedSender<Hint>,
+    /// The clients of the whole process.
+    pub registry: Arc<ClientRegistry>,
+    /// Figures of the process and of the servers.
+    pub facts: Arc<Facts>,
+}
+
+/// What a worker can be told.
+pub enum WorkerMessage {
+    /// Serve this client, which came in by a listener with these settings.
+    Accept(std::net::TcpStream, SocketAddr, Arc<ListenerSettings>),
+    /// There is a new snapshot.
+    SnapshotChanged,
+    /// Take no more requests; end sessions as they become idle; then stop.
+    Drain,
+    /// Close the client with this id.
+    KillClient(u64),
+    /// Report counters.
+    Collect(oneshot::Sender<Box<WorkerReport>>),
+}
+
+/// The way to a worker.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    messages: mpsc::UnboundedSender<WorkerMessage>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl WorkerHandle {
+    /// Client connections the worker has or is about to get.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Hands over a client. It counts as a connection from now on.
+    pub fn accept(&self, stream: std::net::TcpStream, remote: SocketAddr, listener: Arc<ListenerSettings>) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.send(WorkerMessage::Accept(stream, remote, listener));
+    }
+
+    /// Sends a message; a worker that has ended ignores it.
+    pub fn send(&self, message: WorkerMessage) {
+        let _ = self.messages.send(message);
+    }
+}
+
+/// Starts a worker thread. It ends when it was drained, or when all handles are gone.
+///
+/// # Errors
+/// If the thread or its runtime cannot be made.
+pub fn spawn(settings: WorkerSettings) -> std::io::Result<(WorkerHandle, JoinHandle<()>)> {
+    let (messages, inbox) = mpsc::unbounded_channel();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let handle = WorkerHandle { messages, connections: Arc::clone(&connections) };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default());
+    // A local runtime belongs to the thread that makes it: try here first so that the caller learns of a failure.
+    drop(runtime?);
+    let thread = std::thread::Builder::new().name(format!("worker-{}", settings.id)).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default());
+        match runtime {
+            Ok(runtime) => runtime.block_on(run(settings, inbox, connections)),
+            Err(error) => tracing::error!(%error, "worker could not start"),
+        }
+    })?;
+    Ok((handle, thread))
+}
+
+async fn run(settings: WorkerSettings, mut inbox: mpsc::UnboundedReceiver<WorkerMessage>, connections: Arc<AtomicUsize>) {
+    let shared = Rc::new(Shared::new(settings, connections));
+    tokio::task::spawn_local(flush::run(Rc::clone(&shared)));
+    tokio::task::spawn_local(ticker::run(Rc::clone(&shared)));
+    shared.adopt_snapshot();
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            message = inbox.recv() => match message {
+                Some(WorkerMessage::Drain) => {
+                    draining = true;
+                    shared.drain();
+                }
+                Some(message) => shared.handle(message),
+                None => return,
+            },
+            () = shared.idle(), if draining => return,
+        }
+    }
+}

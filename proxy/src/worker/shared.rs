@@ -1,0 +1,262 @@
+//! What the tasks of one worker share: the engine, the sockets, and the wake-up of the flush task.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use slotway_core::engine::{Engine, LinkKey, SessionKey};
+use slotway_core::local::{Environment, ListenerSettings};
+use slotway_core::metrics::CloseReason;
+use slotway_core::session::client_state::ClientState;
+use slotway_core::time::Timestamp;
+use slotway_core::topology::{Hint, Snapshot};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::{Notify, mpsc};
+
+use super::environment::WorkerEnvironment;
+use super::{WorkerMessage, WorkerSettings, client};
+use crate::facts::Facts;
+use crate::registry::{ClientEntry, ClientRegistry};
+
+/// Bytes read from a socket at a time. One buffer serves all sockets of a worker.
+pub(super) const SCRATCH_BYTES: usize = 64 << 10;
+
+/// The writing side of a socket and the task that reads it.
+pub(super) struct Io {
+    pub(super) write: OwnedWriteHalf,
+    /// The kernel took less than it was given: the task waits for room.
+    pub(super) blocked: bool,
+    /// The task does not read until it is woken.
+    pub(super) paused: bool,
+    /// The task is to end.
+    pub(super) stop: Option<CloseReason>,
+    /// The reading task; `None` until it first ran.
+    pub(super) waker: Option<Waker>,
+}
+
+impl Io {
+    pub(super) fn new(write: OwnedWriteHalf) -> Self {
+        Self { write, blocked: false, paused: false, stop: None, waker: None }
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Remembers whom to wake; a clone only when the task changed.
+    pub(super) fn register(&mut self, waker: &Waker) {
+        match &mut self.waker {
+            Some(known) => known.clone_from(waker),
+            None => self.waker = Some(waker.clone()),
+        }
+    }
+}
+
+/// A client's socket and its place in the process-wide registry.
+pub(super) struct Client {
+    pub(super) io: Io,
+    pub(super) entry: Arc<ClientEntry>,
+}
+
+/// Everything the tasks of one worker share.
+pub(super) struct Shared {
+    pub(super) engine: RefCell<Engine>,
+    pub(super) clients: RefCell<Vec<Option<Client>>>,
+    pub(super) links: RefCell<Vec<Option<Io>>>,
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    pub(super) connect_timeout: Duration,
+    pub(super) node_timeout: Duration,
+    /// Wakes the ticker when it sleeps long and something needs it sooner.
+    pub(super) hurry: Notify,
+    pub(super) ticking_fast: Cell<bool>,
+    flush_wanted: Cell<bool>,
+    flush_waker: RefCell<Option<Waker>>,
+    /// The last session of a draining worker has ended.
+    emptied: Notify,
+    snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    hints: mpsc::UnboundedSender<Hint>,
+    registry: Arc<ClientRegistry>,
+    facts: Arc<Facts>,
+    /// One environment per listener.
+    environments: RefCell<Vec<(Arc<ListenerSettings>, Rc<dyn Environment>)>>,
+    connections: Arc<AtomicUsize>,
+    worker: usize,
+    start: Instant,
+}
+
+impl Shared {
+    pub(super) fn new(settings: WorkerSettings, connections: Arc<AtomicUsize>) -> Self {
+        let node_timeout = settings.limits.node_timeout;
+        Self {
+            engine: RefCell::new(Engine::new(settings.limits, settings.upstream, fastrand::u64(..))),
+            clients: RefCell::new(Vec::new()),
+            links: RefCell::new(Vec::new()),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            connect_timeout: settings.connect_timeout,
+            node_timeout,
+            hurry: Notify::new(),
+            ticking_fast: Cell::new(false),
+            flush_wanted: Cell::new(false),
+            flush_waker: RefCell::new(None),
+            emptied: Notify::new(),
+            snapshot: RefCell::new(Cache::new(settings.snapshot)),
+            hints: settings.hints,
+            registry: settings.registry,
+            facts: settings.facts,
+            environments: RefCell::new(Vec::new()),
+            connections,
+            worker: settings.id,
+            start: Instant::now(),
+        }
+    }
+
+    /// The time for the engine.
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::ZERO.after(self.start.elapsed())
+    }
+
+    /// Has the flush task run after everything that is ready now.
+    pub(super) fn want_flush(&self) {
+        if !self.flush_wanted.replace(true)
+            && let Some(waker) = &*self.flush_waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether a flush was asked for since the last call; if not, `waker` is woken for the next one.
+    pub(super) fn take_flush(&self, waker: &Waker) -> bool {
+        if self.flush_wanted.replace(false) {
+            return true;
+        }
+        let mut known = self.flush_waker.borrow_mut();
+        match &mut *known {
+            Some(known) => known.clone_from(waker),
+            None => *known = Some(waker.clone()),
+        }
+        false
+    }
+
+    pub(super) fn hint(&self, hint: Hint) {
+        let _ = self.hints.send(hint);
+    }
+
+    pub(super) fn handle(self: &Rc<Self>, message: WorkerMessage) {
+        match message {
+            WorkerMessage::Accept(stream, remote, listener) => {
+                if let Err(error) = self.accept(stream, remote, &listener) {
+                    self.connections.fetch_sub(1, Ordering::Relaxed);
+                    tracing::debug!(%error, client = %remote, "client lost before it was served");
+                }
+            }
+            WorkerMessage::SnapshotChanged => self.adopt_snapshot(),
+            WorkerMessage::Drain => self.drain(),
+            WorkerMessage::KillClient(id) => self.kill(id),
+            WorkerMessage::Collect(answer) => {
+                let _ = answer.send(Box::new(self.engine.borrow().report()));
+            }
+        }
+    }
+
+    fn accept(
+        self: &Rc<Self>,
+        stream: std::net::TcpStream,
+        remote: SocketAddr,
+        listener: &Arc<ListenerSettings>,
+    ) -> std::io::Result<()> {
+        stream.set_nonblocking(true)?;
+        let local = stream.local_addr()?;
+        let stream = TcpStream::from_std(stream)?;
+        stream.set_nodelay(true)?;
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&stream);
+        let state = ClientState::new(self.registry.next_id(), remote, local, listener.password_required());
+        let entry = self.registry.insert(&state, self.worker, descriptor);
+        let env = self.environment(listener);
+        let (read, write) = stream.into_split();
+        let mut engine = self.engine.borrow_mut();
+        engine.set_now(self.now());
+        let key = engine.add_session(state, env);
+        drop(engine);
+        set_entry(&self.clients, key.index(), Client { io: Io::new(write), entry });
+        tokio::task::spawn_local(client::run(Rc::clone(self), key, read));
+        Ok(())
+    }
+
+    /// The environment of clients of `listener`.
+    fn environment(&self, listener: &Arc<ListenerSettings>) -> Rc<dyn Environment> {
+        let mut environments = self.environments.borrow_mut();
+        if let Some((_, env)) = environments.iter().find(|(known, _)| Arc::ptr_eq(known, listener)) {
+            return Rc::clone(env);
+        }
+        let env: Rc<dyn Environment> =
+            Rc::new(WorkerEnvironment::new(Arc::clone(listener), Arc::clone(&self.registry), Arc::clone(&self.facts)));
+        environments.push((Arc::clone(listener), Rc::clone(&env)));
+        env
+    }
+
+    /// The session's task has ended.
+    pub(super) fn forget_client(&self, key: SessionKey, reason: CloseReason) {
+        self.engine.borrow_mut().remove_session(key, reason);
+        if let Some(client) = self.clients.borrow_mut().get_mut(key.index()).and_then(Option::take) {
+            self.registry.remove(client.entry.id());
+        }
+        if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.emptied.notify_one();
+        }
+        self.want_flush();
+    }
+
+    /// The link's task has ended.
+    pub(super) fn forget_link(&self, key: LinkKey) {
+        if let Some(entry) = self.links.borrow_mut().get_mut(key.index()) {
+            *entry = None;
+        }
+    }
+
+    pub(super) fn adopt_snapshot(&self) {
+        let snapshot = Arc::clone(self.snapshot.borrow_mut().load());
+        let mut engine = self.engine.borrow_mut();
+        engine.set_now(self.now());
+        engine.set_snapshot(snapshot);
+        drop(engine);
+        self.want_flush();
+    }
+
+    pub(super) fn drain(&self) {
+        self.engine.borrow_mut().drain();
+        self.want_flush();
+    }
+
+    /// Returns when no client is left.
+    pub(super) async fn idle(&self) {
+        while self.connections.load(Ordering::Relaxed) > 0 {
+            self.emptied.notified().await;
+        }
+    }
+
+    fn kill(&self, id: u64) {
+        let mut clients = self.clients.borrow_mut();
+        if let Some(client) = clients.iter_mut().flatten().find(|client| client.entry.id() == id) {
+            client.io.stop = Some(CloseReason::Killed);
+            client.io.wake();
+        }
+    }
+}
+
+/// Puts `value` at `index` of a table that grows as needed.
+pub(super) fn set_entry<T>(table: &RefCell<Vec<Option<T>>>, index: usize, value: T) {
+    let mut table = table.borrow_mut();
+    if table.len() <= index {
+        table.resize_with(index + 1, || None);
+    }
+    table[index] = Some(value);
+}

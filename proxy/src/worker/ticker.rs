@@ -1,0 +1,36 @@
+//! The passing of time for the engine: often while requests wait for a moment, seldom otherwise. No timer per request.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::shared::Shared;
+
+/// While requests wait for a node or a pause to end.
+const FAST: Duration = Duration::from_millis(2);
+/// While nodes owe replies.
+const NORMAL: Duration = Duration::from_millis(50);
+/// Otherwise.
+const IDLE: Duration = Duration::from_millis(250);
+
+/// Runs as long as the worker.
+pub(super) async fn run(shared: Rc<Shared>) {
+    loop {
+        let pause = {
+            let mut engine = shared.engine.borrow_mut();
+            engine.set_now(shared.now());
+            engine.tick();
+            let parked = engine.has_parked();
+            shared.ticking_fast.set(parked);
+            match (parked, engine.needs_tick()) {
+                (true, _) => FAST,
+                (false, true) => NORMAL,
+                (false, false) => IDLE,
+            }
+        };
+        shared.want_flush();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.hurry.notified() => {}
+        }
+    }
+}
