@@ -50,7 +50,7 @@ pub(super) fn latency(spec: &Spec, call: &mut Call<'_>) {
         id::LATENCY_RESET => write::integer(call.out, 0),
         id::LATENCY_HISTOGRAM => write::map(call.out, 0, call.client.protocol),
         id::LATENCY_GRAPH => {
-            call.error_about("ERR No samples available for event '", call.arg(2), "'")
+            call.error_about("ERR No samples available for event '", call.arg(2), "'");
         }
         id::LATENCY_DOCTOR => {
             call.text(b"This proxy samples no latency events. Its metrics have latency histograms of commands and nodes.\n");

@@ -6,13 +6,17 @@
 //! primary (36 bits). `0` only starts and ends a scan.
 //!
 //! The promise is that a key present all the time is returned at least once. A position means something only at the process
-//! that gave it, and a key can move from a primary not walked yet to one that was; so when the layout (who owns what, by which
-//! process, at which epoch) has changed since the cursor was given, the scan starts over and returns keys again. With 11 bits,
-//! one change in 2047 goes unnoticed. Slots that are open (being moved key by key) for the whole scan are outside the promise:
-//! their keys can move from behind to before the scan without the layout changing.
+//! that gave it, and a key can move from a primary not walked yet to one that was; so when the layout (which primary owns how
+//! much, at which config epoch, which slots are open) has changed since the cursor was given, the scan starts over and returns
+//! keys again. With 11 bits, one change in 2047 goes unnoticed.
+//!
+//! Outside the promise: keys of slots that are open from the first call to the last, which can move from behind to before the
+//! scan without the layout changing, and keys of a primary that restarts without losing its role.
 
+use super::elements::{elements, without_attributes};
 use crate::resp::{Args, Value, parse_value, write};
 use crate::slot::Slot;
+use crate::topology::Snapshot;
 
 const MODE_BITS: u32 = 2;
 const SLOT_BITS: u32 = 14;
@@ -27,52 +31,57 @@ const _: () = assert!(POSITION_SHIFT + POSITION_BITS == 63);
 
 /// A small hash of the layout a cursor was given for: 1 to 2047.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(u16);
+struct Fingerprint(u16);
 
 impl Fingerprint {
     const COUNT: u64 = (1 << FINGERPRINT_BITS) - 1;
 
-    /// The fingerprint of everything in `items`, in order.
-    ///
-    /// The items must be the same at every proxy instance that sees the same cluster: node ids, slot ranges, config epochs,
-    /// run ids, open slots; not the number of the local snapshot.
-    #[must_use]
-    pub fn of<'a>(items: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        // FNV-1a, 64 bits; each item ends with its length, so that no two lists read alike.
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut feed =
-            |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        for item in items {
-            item.iter().copied().for_each(&mut feed);
-            item.len().to_le_bytes().into_iter().for_each(&mut feed);
+    /// Of facts only that every proxy instance learns alike from the cluster; the number of a snapshot is none.
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut hash = Hash::new();
+        for shard in snapshot.shards() {
+            hash.feed(snapshot.node(shard.primary).id.as_str().as_bytes());
+            hash.feed(&shard.epoch.to_le_bytes());
+            hash.feed(&shard.lowest_slot.get().to_le_bytes());
+            hash.feed(&shard.slot_count.to_le_bytes());
+        }
+        for open in snapshot.open_slots() {
+            hash.feed(&open.slot.get().to_le_bytes());
         }
         // The high half is the better mixed one.
-        let folded = (hash >> 32) % Self::COUNT;
+        let folded = (hash.0 >> 32) % Self::COUNT;
         Self(u16::try_from(folded + 1).unwrap_or(1))
     }
 }
 
-/// What of the topology a scan needs.
-#[derive(Debug, Clone, Copy)]
-pub struct ScanView<'a> {
-    /// Lowest slot of every primary that owns slots, ascending.
-    pub lowest_slots: &'a [Slot],
-    /// Fingerprint of the layout.
-    pub fingerprint: Fingerprint,
+/// FNV-1a, 64 bits: the same at every instance and in every release.
+struct Hash(u64);
+
+impl Hash {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    /// The bytes and their number, so that no two lists of items read alike.
+    fn feed(&mut self, item: &[u8]) {
+        let len = u64::try_from(item.len()).unwrap_or(u64::MAX).to_le_bytes();
+        for byte in item.iter().chain(&len) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
 }
 
 /// One SCAN at one primary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ScanStep {
-    /// Index of the primary in [`ScanView::lowest_slots`].
-    pub primary: usize,
-    /// Its lowest slot.
-    pub slot: Slot,
-    /// The cursor to send to it.
-    pub position: u64,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Lowest slot of the primary.
+    slot: Slot,
     /// Lowest slot of the primary to be walked after it.
     next: Option<Slot>,
     fingerprint: Fingerprint,
+    /// Of the snapshot the step was planned by.
+    generation: u64,
+    request: Vec<u8>,
 }
 
 /// Why a SCAN cannot be done.
@@ -84,9 +93,6 @@ pub enum ScanError {
     /// A node's cursor does not fit into the position bits [S1].
     #[error("ERR proxy: SCAN position overflow")]
     PositionOverflow,
-    /// No primary owns a slot.
-    #[error("CLUSTERDOWN Hash slot not served")]
-    NoPrimary,
     /// A node's reply is not that of SCAN.
     #[error("ERR proxy: unexpected reply of a node")]
     UnexpectedReply,
@@ -99,31 +105,49 @@ impl ScanError {
     }
 }
 
-/// The step that a client's cursor asks for.
+/// The step that a client's SCAN asks for. `args` are those of the whole request.
 ///
 /// # Errors
-/// [`ScanError::InvalidCursor`] for bytes that are no cursor, [`ScanError::NoPrimary`] if there is nobody to ask.
-pub fn plan(cursor: &[u8], view: &ScanView<'_>) -> Result<ScanStep, ScanError> {
-    let cursor = parse_cursor(cursor)?;
-    let primary = match decode(cursor)? {
-        Some((slot, fingerprint, position)) if fingerprint == view.fingerprint.0 => view
-            .lowest_slots
-            .binary_search(&slot)
-            .ok()
-            .map(|primary| (primary, position)),
+/// [`ScanError::InvalidCursor`].
+pub fn plan(args: Args<'_>, snapshot: &Snapshot) -> Result<Step, ScanError> {
+    let cursor = parse_cursor(args.get(1).unwrap_or_default())?;
+    let shards = snapshot.shards();
+    let fingerprint = Fingerprint::of(snapshot);
+    let resumed = match decode(cursor)? {
+        Some((slot, given, position)) if given == fingerprint.0 => {
+            let shard = shards.binary_search_by_key(&slot, |shard| shard.lowest_slot);
+            shard.ok().map(|shard| (shard, position))
+        }
         _ => None,
     };
     // A new scan, and one whose layout is gone, start at the first primary.
-    let (primary, position) = primary.unwrap_or_default();
-    let slot = *view.lowest_slots.get(primary).ok_or(ScanError::NoPrimary)?;
-    let next = view.lowest_slots.get(primary + 1).copied();
-    Ok(ScanStep {
-        primary,
-        slot,
-        position,
-        next,
-        fingerprint: view.fingerprint,
+    let (shard, position) = resumed.unwrap_or_default();
+    let lowest_slot = |shard: usize| shards.get(shard).map(|shard| shard.lowest_slot);
+    Ok(Step {
+        // Before a topology is known the step waits for the owner of slot 0, the slot of the empty key; `finish` then sees a new layout.
+        slot: lowest_slot(shard).unwrap_or_else(|| Slot::of_key(b"")),
+        next: lowest_slot(shard + 1),
+        fingerprint,
+        generation: snapshot.generation,
+        request: request(args, position),
     })
+}
+
+/// The client's request with the node's cursor in place of the proxy's.
+fn request(args: Args<'_>, position: u64) -> Vec<u8> {
+    let mut request = Vec::new();
+    write::array(&mut request, args.len());
+    for (index, arg) in args.iter().enumerate() {
+        if index == 1 {
+            write::bulk(
+                &mut request,
+                itoa::Buffer::new().format(position).as_bytes(),
+            );
+        } else {
+            write::bulk(&mut request, arg);
+        }
+    }
+    request
 }
 
 /// Digits only, below 2^63.
@@ -158,39 +182,55 @@ fn decode(cursor: u64) -> Result<Option<(Slot, u16, u64)>, ScanError> {
     )))
 }
 
-impl ScanStep {
-    /// Appends the request for the primary: the client's own with the node's cursor in place of the proxy's.
-    pub fn write_request(&self, args: Args<'_>, out: &mut Vec<u8>) {
-        write::array(out, args.len());
-        for (index, arg) in args.iter().enumerate() {
-            if index == 1 {
-                write::bulk(out, itoa::Buffer::new().format(self.position).as_bytes());
-            } else {
-                write::bulk(out, arg);
-            }
+impl Step {
+    /// A slot of the primary to ask.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The request for the primary.
+    #[must_use]
+    pub fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// Appends the primary's reply with the proxy's cursor in place of the node's; an error is passed on as it is.
+    ///
+    /// `snapshot` is the one in use now. If its layout is another than the step was planned by, the step may have gone to the
+    /// wrong primary: its keys are passed on, and its cursor makes the scan start over.
+    pub fn finish(&self, reply: &[u8], snapshot: &Snapshot, out: &mut Vec<u8>) {
+        let same_layout =
+            snapshot.generation == self.generation || Fingerprint::of(snapshot) == self.fingerprint;
+        if let Err(error) = self.try_finish(reply, same_layout, out) {
+            error.write_reply(out);
         }
     }
 
-    /// Appends the primary's reply with the proxy's cursor in place of the node's. An error is passed on as it is.
-    ///
-    /// # Errors
-    /// [`ScanError::PositionOverflow`], or [`ScanError::UnexpectedReply`] for bytes that are no reply of SCAN; nothing is
-    /// appended then.
-    pub fn write_reply(&self, reply: &[u8], out: &mut Vec<u8>) -> Result<(), ScanError> {
-        if matches!(reply.first(), Some(b'-' | b'!')) {
+    fn try_finish(
+        &self,
+        reply: &[u8],
+        same_layout: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ScanError> {
+        let body = without_attributes(reply).ok_or(ScanError::UnexpectedReply)?;
+        if matches!(body.first(), Some(b'-' | b'!')) {
             out.extend_from_slice(reply);
             return Ok(());
         }
-        let body =
-            crate::merge::elements::without_attributes(reply).ok_or(ScanError::UnexpectedReply)?;
-        let items = crate::merge::elements::elements(body).ok_or(ScanError::UnexpectedReply)?;
+        let items = elements(body).ok_or(ScanError::UnexpectedReply)?;
         let [node_cursor, keys] = items[..] else {
             return Err(ScanError::UnexpectedReply);
         };
         let Ok(Some((Value::Bulk(node_cursor), _))) = parse_value(node_cursor) else {
             return Err(ScanError::UnexpectedReply);
         };
-        let cursor = self.continue_at(node_position(node_cursor)?)?;
+        let position = node_position(node_cursor)?;
+        let cursor = if same_layout {
+            self.continue_at(position)?
+        } else {
+            self.encode(0, 0)
+        };
         write::array(out, 2);
         write::bulk(out, itoa::Buffer::new().format(cursor).as_bytes());
         out.extend_from_slice(keys);
@@ -199,18 +239,19 @@ impl ScanStep {
 
     /// The client's next cursor, given where the node says to go on; 0 is its end.
     fn continue_at(&self, position: u64) -> Result<u64, ScanError> {
-        let slot = match (position, self.next) {
-            (0, None) => return Ok(0),
-            (0, Some(next)) => next,
-            (position, _) if position >> POSITION_BITS != 0 => {
-                return Err(ScanError::PositionOverflow);
-            }
-            _ => self.slot,
-        };
-        Ok(MODE_NODE
-            | u64::from(slot.get()) << SLOT_SHIFT
+        match (position, self.next) {
+            (0, None) => Ok(0),
+            (0, Some(next)) => Ok(self.encode(next.get(), 0)),
+            (position, _) if position >> POSITION_BITS != 0 => Err(ScanError::PositionOverflow),
+            (position, _) => Ok(self.encode(self.slot.get(), position)),
+        }
+    }
+
+    fn encode(&self, slot: u16, position: u64) -> u64 {
+        MODE_NODE
+            | u64::from(slot) << SLOT_SHIFT
             | u64::from(self.fingerprint.0) << FINGERPRINT_SHIFT
-            | position << POSITION_SHIFT)
+            | position << POSITION_SHIFT
     }
 }
 
