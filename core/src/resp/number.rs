@@ -23,9 +23,22 @@ pub(super) enum Length {
 /// simply call again from the same place when more bytes have come.
 #[inline]
 pub(super) fn read_length(buf: &[u8], at: usize) -> Length {
-    let Some(line) = buf.get(at..) else {
-        return Length::More;
-    };
+    let line = buf.get(at..).unwrap_or_default();
+    match line {
+        [digit @ b'0'..=b'9', b'\r', b'\n', ..] => Length::Known {
+            value: u64::from(digit - b'0'),
+            next: at + 3,
+        },
+        [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] => Length::Known {
+            value: u64::from(tens - b'0') * 10 + u64::from(ones - b'0'),
+            next: at + 4,
+        },
+        _ => read_long_length(line, at),
+    }
+}
+
+/// [`read_length`] for what is not a number of one or two digits; `line` starts at index `at`.
+fn read_long_length(line: &[u8], at: usize) -> Length {
     let mut value = 0_u64;
     for (i, &byte) in line.iter().take(MAX_LENGTH_DIGITS + 1).enumerate() {
         let digit = byte.wrapping_sub(b'0');

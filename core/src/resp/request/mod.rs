@@ -7,78 +7,19 @@
 
 use super::args::ArgRange;
 use super::number::{Length, parse_integer, read_length};
-use super::write;
 use memchr::memchr;
-use thiserror::Error;
 
+mod error;
+mod limits;
 #[cfg(test)]
 mod tests;
+
+pub use self::error::RequestError;
+pub use self::limits::RequestLimits;
 
 /// A vector of ranges above this capacity is given back before the next request: one huge command must not hold its memory for
 /// the life of an idle connection.
 const KEPT_RANGES: usize = 1024;
-
-/// What a client may send. The numbers are those of the servers [Y6].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RequestLimits {
-    /// Most arguments of one request.
-    pub max_args: u32,
-    /// Longest argument in bytes.
-    pub max_bulk_bytes: u32,
-    /// Longest inline request, and longest header line, in bytes.
-    pub max_inline_bytes: u32,
-    /// Longest request in bytes, headers included.
-    pub max_request_bytes: u32,
-    /// Whether the client has authenticated; only the wording of the errors depends on it.
-    pub authenticated: bool,
-}
-
-impl RequestLimits {
-    /// For an authenticated client, with the servers' default configuration.
-    pub const DEFAULT: Self = Self {
-        max_args: 1_048_576,
-        max_bulk_bytes: 512 << 20,
-        max_inline_bytes: 64 << 10,
-        max_request_bytes: 1 << 30,
-        authenticated: true,
-    };
-
-    /// For a client that still has to authenticate: enough for `AUTH` and `HELLO`, too little to fill memory with.
-    pub const UNAUTHENTICATED: Self = Self::DEFAULT.unauthenticated();
-
-    /// These limits, reduced to what a client may send before it has authenticated.
-    #[must_use]
-    pub const fn unauthenticated(self) -> Self {
-        const MAX_ARGS: u32 = 10;
-        const MAX_BULK_BYTES: u32 = 16_384;
-        const MAX_REQUEST_BYTES: u32 = 256 << 10;
-        Self {
-            max_args: if self.max_args < MAX_ARGS {
-                self.max_args
-            } else {
-                MAX_ARGS
-            },
-            max_bulk_bytes: if self.max_bulk_bytes < MAX_BULK_BYTES {
-                self.max_bulk_bytes
-            } else {
-                MAX_BULK_BYTES
-            },
-            max_inline_bytes: self.max_inline_bytes,
-            max_request_bytes: if self.max_request_bytes < MAX_REQUEST_BYTES {
-                self.max_request_bytes
-            } else {
-                MAX_REQUEST_BYTES
-            },
-            authenticated: false,
-        }
-    }
-}
-
-impl Default for RequestLimits {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
 
 /// What stands at the head of the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,75 +43,6 @@ pub enum DecodeStep {
         /// Bytes of the request.
         len: usize,
     },
-}
-
-/// Bytes that are not a request. Each is answered with [`RequestError::write_reply`] and the connection is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RequestError {
-    /// The number after `*` is not one, or above the limit.
-    #[error("invalid multibulk length")]
-    InvalidMultibulkLength,
-    /// The number after `$` is not one, negative, above the limit, or contradicted by the bytes that follow.
-    #[error("invalid bulk length")]
-    InvalidBulkLength,
-    /// An argument does not begin with `$` but with this byte.
-    #[error("expected '$', got '{}'", char::from(*.0))]
-    ExpectedBulk(u8),
-    /// An inline request without an end.
-    #[error("too big inline request")]
-    TooBigInline,
-    /// A `*` line without an end.
-    #[error("too big mbulk count string")]
-    TooBigMultibulkLine,
-    /// A `$` line without an end.
-    #[error("too big bulk count string")]
-    TooBigBulkLine,
-    /// More arguments than a client may send before it has authenticated.
-    #[error("unauthenticated multibulk length")]
-    UnauthenticatedMultibulk,
-    /// A longer argument than a client may send before it has authenticated.
-    #[error("unauthenticated bulk length")]
-    UnauthenticatedBulk,
-    /// An inline request with an open quote, or one closed in the middle of a word.
-    #[error("unbalanced quotes in request")]
-    UnbalancedQuotes,
-    /// The whole request is above [`RequestLimits::max_request_bytes`]. Servers close without a word at their
-    /// `client-query-buffer-limit`; a reason costs nothing.
-    #[error("too big request")]
-    TooBigRequest,
-}
-
-impl RequestError {
-    /// Appends the reply the servers give.
-    pub fn write_reply(&self, out: &mut Vec<u8>) {
-        let mut text = b"ERR Protocol error: ".to_vec();
-        match self {
-            // The byte as it is, not as text: it need not be ASCII.
-            Self::ExpectedBulk(byte) => {
-                text.extend_from_slice(b"expected '$', got '");
-                text.extend_from_slice(&[*byte, b'\'']);
-            }
-            other => text.extend_from_slice(other.label().as_bytes()),
-        }
-        write::error(out, &text);
-    }
-
-    /// A name for this kind of error, from a fixed set.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::InvalidMultibulkLength => "invalid multibulk length",
-            Self::InvalidBulkLength => "invalid bulk length",
-            Self::ExpectedBulk(_) => "expected '$'",
-            Self::TooBigInline => "too big inline request",
-            Self::TooBigMultibulkLine => "too big mbulk count string",
-            Self::TooBigBulkLine => "too big bulk count string",
-            Self::UnauthenticatedMultibulk => "unauthenticated multibulk length",
-            Self::UnauthenticatedBulk => "unauthenticated bulk length",
-            Self::UnbalancedQuotes => "unbalanced quotes in request",
-            Self::TooBigRequest => "too big request",
-        }
-    }
 }
 
 /// What the byte at the decoder's position belongs to.
@@ -303,33 +175,62 @@ impl RequestDecoder {
         buf: &[u8],
         limits: &RequestLimits,
     ) -> Result<DecodeStep, RequestError> {
-        while self.missing > 0 {
-            let len = match self.state {
-                State::Body(len) => len,
-                _ => match self.read_bulk_length(buf, limits)? {
-                    Some(len) => len,
-                    None => return Ok(DecodeStep::Incomplete),
-                },
-            };
-            let end = self.pos + len as usize;
-            match buf.get(end..end + 2) {
-                Some(b"\r\n") => {}
-                Some(_) => return Err(RequestError::InvalidBulkLength),
-                None => {
-                    self.state = State::Body(len);
-                    return Ok(DecodeStep::Incomplete);
-                }
+        loop {
+            if self.state == State::BulkLength {
+                self.take_whole_arguments(buf, limits);
             }
-            // `read_bulk_length` has checked that the argument ends below `max_request_bytes`, which is a `u32`.
-            let Ok(start) = u32::try_from(self.pos) else {
-                return Err(RequestError::TooBigRequest);
-            };
-            self.ranges.push(ArgRange { start, len });
-            self.pos = end + 2;
-            self.state = State::BulkLength;
-            self.missing -= 1;
+            if self.missing == 0 {
+                return Ok(DecodeStep::Command { len: self.pos });
+            }
+            if !self.take_argument(buf, limits)? {
+                return Ok(DecodeStep::Incomplete);
+            }
         }
-        Ok(DecodeStep::Command { len: self.pos })
+    }
+
+    /// Takes the arguments from `pos` on that are there as a whole and as they should be: nearly all there are. Anything else
+    /// is left to [`Self::take_argument`], so that the position stays in registers here.
+    #[inline]
+    fn take_whole_arguments(&mut self, buf: &[u8], limits: &RequestLimits) {
+        let (mut pos, mut missing) = (self.pos, self.missing);
+        while missing > 0
+            && let Some((range, next)) = whole_argument(buf, pos, limits)
+        {
+            self.ranges.push(range);
+            pos = next;
+            missing -= 1;
+        }
+        self.pos = pos;
+        self.missing = missing;
+    }
+
+    /// Takes the argument whose header, or whose first byte in [`State::Body`], is at `pos`; `false` if it is not there yet.
+    fn take_argument(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<bool, RequestError> {
+        let len = match self.state {
+            State::Body(len) => len,
+            _ => match self.read_bulk_length(buf, limits)? {
+                Some(len) => len,
+                None => return Ok(false),
+            },
+        };
+        let end = self.pos + len as usize;
+        match buf.get(end..end + 2) {
+            Some(b"\r\n") => {}
+            Some(_) => return Err(RequestError::InvalidBulkLength),
+            None => {
+                self.state = State::Body(len);
+                return Ok(false);
+            }
+        }
+        // `read_bulk_length` has checked that the argument ends below `max_request_bytes`, which is a `u32`.
+        let Ok(start) = u32::try_from(self.pos) else {
+            return Err(RequestError::TooBigRequest);
+        };
+        self.ranges.push(ArgRange { start, len });
+        self.pos = end + 2;
+        self.state = State::BulkLength;
+        self.missing -= 1;
+        Ok(true)
     }
 
     /// Reads the `*` line and moves past it; 0 for a request to skip.
@@ -475,6 +376,24 @@ impl RequestDecoder {
         self.searched = found.unwrap_or(buf.len());
         found
     }
+}
+
+/// The argument whose header is at `pos`, and the index after it, if all of it is there and within the limits.
+#[inline]
+fn whole_argument(buf: &[u8], pos: usize, limits: &RequestLimits) -> Option<(ArgRange, usize)> {
+    if *buf.get(pos)? != b'$' {
+        return None;
+    }
+    let Length::Known { value, next } = read_length(buf, pos + 1) else {
+        return None;
+    };
+    let len = u32::try_from(value)
+        .ok()
+        .filter(|len| *len <= limits.max_bulk_bytes)?;
+    let end = next + len as usize;
+    let whole = buf.get(end..end + 2)? == b"\r\n" && end + 2 <= limits.max_request_bytes as usize;
+    let start = u32::try_from(next).ok().filter(|_| whole)?;
+    Some((ArgRange { start, len }, end + 2))
 }
 
 /// Whether the line that ends before `next` ends in CRLF.

@@ -134,7 +134,7 @@ impl ReplyScanner {
         if self.pos == 0
             && let Some(end) = whole_scalar(buf)
         {
-            // A string whose header came alone has left `pos` behind it, so there is nothing but `searched` to reset.
+            // Nothing of this reply has been taken before, so there is nothing but `searched` to reset.
             self.searched = 0;
             return Ok(Some(end));
         }
@@ -142,7 +142,11 @@ impl ReplyScanner {
     }
 
     fn resume(&mut self, buf: &[u8]) -> Result<Option<usize>, ReplyError> {
-        while self.outstanding > 0 || !self.streams.is_empty() {
+        loop {
+            self.take_whole_scalars(buf);
+            if self.outstanding == 0 && self.streams.is_empty() {
+                break;
+            }
             match self.step(buf) {
                 Ok(()) => {}
                 Err(Stop::More) => return Ok(None),
@@ -152,6 +156,20 @@ impl ReplyScanner {
         let end = self.pos;
         self.reset();
         Ok(Some(end))
+    }
+
+    /// Takes the elements at `pos` that [`whole_scalar`] finds: nearly all there are.
+    #[inline]
+    fn take_whole_scalars(&mut self, buf: &[u8]) {
+        if self.body.is_some() || self.in_chunks {
+            return;
+        }
+        while self.outstanding > 0
+            && let Some(len) = buf.get(self.pos..).and_then(whole_scalar)
+        {
+            self.pos += len;
+            self.outstanding -= 1;
+        }
     }
 
     /// Takes one element, one header or one chunk.
@@ -309,6 +327,7 @@ impl ReplyScanner {
 #[inline]
 fn whole_scalar(buf: &[u8]) -> Option<usize> {
     match buf {
+        [b'$', b'-', b'1', b'\r', b'\n', ..] => Some(5),
         [b'$', ..] => {
             let Length::Known { value, next } = read_length(buf, 1) else {
                 return None;
@@ -317,6 +336,7 @@ fn whole_scalar(buf: &[u8]) -> Option<usize> {
             (buf.get(end..end + 2)? == b"\r\n").then_some(end + 2)
         }
         [b'+', b'O', b'K', b'\r', b'\n', ..] => Some(OK.len()),
+        [b'_', b'\r', b'\n', ..] => Some(3),
         [b':', ..] => match read_length(buf, 1) {
             Length::Known { next, .. } => Some(next),
             Length::More | Length::Irregular => None,

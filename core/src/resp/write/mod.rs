@@ -132,9 +132,18 @@ pub fn command(out: &mut Vec<u8>, args: &[&[u8]]) {
     }
 }
 
+#[inline]
 fn header(out: &mut Vec<u8>, kind: u8, len: usize) {
-    out.push(kind);
-    decimal(out, len);
+    match u8::try_from(len) {
+        Ok(digit @ 0..=9) => out.extend_from_slice(&[kind, b'0' + digit, b'\r', b'\n']),
+        Ok(number @ 10..=99) => {
+            out.extend_from_slice(&[kind, b'0' + number / 10, b'0' + number % 10, b'\r', b'\n']);
+        }
+        _ => {
+            out.push(kind);
+            decimal(out, len);
+        }
+    }
 }
 
 fn decimal(out: &mut Vec<u8>, value: impl itoa::Integer) {
