@@ -1,0 +1,379 @@
+//! The clients of the whole process, for CLIENT LIST, CLIENT INFO and CLIENT KILL.
+//!
+//! A worker owns its sessions alone; what other workers may see of them is here. A worker writes it when a client comes, goes
+//! or renames itself, and does one relaxed store when it has read from a client: nothing per command, no lock on the request
+//! path. Readers see each client as it was at some moment of their walk, not all at the same one.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use slotway_core::command::{CommandId, TABLE};
+use slotway_core::local::ClientRow;
+use slotway_core::resp::Protocol;
+use slotway_core::session::client_state::ClientState;
+use slotway_core::time::Timestamp;
+
+/// Has the worker of that number close the client of that id.
+type Killer = dyn Fn(usize, u64) + Send + Sync;
+
+/// What the worker of a client updates while it serves it.
+#[derive(Debug)]
+pub struct ClientEntry {
+    id: u64,
+    worker: usize,
+    descriptor: i32,
+    remote: SocketAddr,
+    local: SocketAddr,
+    connected: Timestamp,
+    last_active_micros: AtomicU64,
+    /// Place in the command table plus one; 0 is none.
+    last_command: AtomicU16,
+    input_bytes: AtomicU64,
+    output_bytes: AtomicU64,
+}
+
+impl ClientEntry {
+    /// See [`ClientState::id`].
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The client has sent something. `now` counts from [`ClientRegistry::start`].
+    #[inline]
+    pub fn touch(&self, now: Timestamp) {
+        self.last_active_micros
+            .store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    /// The last command of what was read.
+    #[inline]
+    pub fn note_command(&self, command: CommandId) {
+        let number = u16::try_from(command.index() + 1).unwrap_or_default();
+        self.last_command.store(number, Ordering::Relaxed);
+    }
+
+    /// Bytes held for the client: of an unfinished request, and of replies it has not read.
+    #[inline]
+    pub fn note_buffers(&self, input_bytes: u64, output_bytes: u64) {
+        self.input_bytes.store(input_bytes, Ordering::Relaxed);
+        self.output_bytes.store(output_bytes, Ordering::Relaxed);
+    }
+
+    fn command(&self) -> &'static str {
+        let number = usize::from(self.last_command.load(Ordering::Relaxed));
+        number
+            .checked_sub(1)
+            .and_then(|index| TABLE.get(index))
+            .map_or("", |spec| spec.name)
+    }
+}
+
+/// A client as the registry keeps it.
+struct Record {
+    entry: Arc<ClientEntry>,
+    attributes: Attributes,
+}
+
+/// What a client says of itself: changed seldom, and by its own worker only.
+struct Attributes {
+    name: Box<[u8]>,
+    user: Option<Box<[u8]>>,
+    lib_name: Box<[u8]>,
+    lib_version: Box<[u8]>,
+    protocol: Protocol,
+    no_evict: bool,
+    no_touch: bool,
+    readonly: bool,
+}
+
+impl Attributes {
+    fn of(client: &ClientState) -> Self {
+        Self {
+            name: client.name.as_slice().into(),
+            user: client.user.clone(),
+            lib_name: client.lib_name.as_slice().into(),
+            lib_version: client.lib_version.as_slice().into(),
+            protocol: client.protocol,
+            no_evict: client.no_evict,
+            no_touch: client.no_touch,
+            readonly: client.readonly,
+        }
+    }
+}
+
+impl Record {
+    fn row(&self, now: Timestamp) -> ClientRow<'_> {
+        let Self { entry, attributes } = self;
+        let last_active = Timestamp::from_micros(entry.last_active_micros.load(Ordering::Relaxed));
+        ClientRow {
+            id: entry.id,
+            remote: entry.remote,
+            local: entry.local,
+            descriptor: entry.descriptor,
+            name: &attributes.name,
+            user: attributes
+                .user
+                .as_deref()
+                .unwrap_or(slotway_core::session::client_state::DEFAULT_USER),
+            lib_name: &attributes.lib_name,
+            lib_version: &attributes.lib_version,
+            protocol: attributes.protocol,
+            age_seconds: now.since(entry.connected).as_secs(),
+            idle_seconds: now.since(last_active).as_secs(),
+            command: entry.command(),
+            no_evict: attributes.no_evict,
+            no_touch: attributes.no_touch,
+            readonly: attributes.readonly,
+            input_bytes: entry.input_bytes.load(Ordering::Relaxed),
+            output_bytes: entry.output_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// All clients of the process by id.
+pub struct ClientRegistry {
+    clients: DashMap<u64, Record>,
+    last_id: AtomicU64,
+    start: Instant,
+    killer: OnceLock<Box<Killer>>,
+}
+
+impl Default for ClientRegistry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ClientRegistry {
+    /// A registry without clients.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            clients: DashMap::new(),
+            last_id: AtomicU64::new(0),
+            start: Instant::now(),
+            killer: OnceLock::new(),
+        }
+    }
+
+    /// What the times given to [`ClientEntry::touch`] count from. Workers take it as the start of their own clocks, so that the
+    /// times of all clients can be compared.
+    #[must_use]
+    pub fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// Says how a client is closed: `killer(worker, id)` tells its worker. Once, when the workers are there; until then
+    /// nothing can be killed. False if it was said before.
+    pub fn set_killer(&self, killer: impl Fn(usize, u64) + Send + Sync + 'static) -> bool {
+        self.killer.set(Box::new(killer)).is_ok()
+    }
+
+    /// An id that no client had before, above 0 and above all earlier ones.
+    pub fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A client has come to `worker`. [`remove`](Self::remove) must follow.
+    pub fn insert(&self, client: &ClientState, worker: usize, descriptor: i32) -> Arc<ClientEntry> {
+        let now = self.now();
+        let entry = Arc::new(ClientEntry {
+            id: client.id,
+            worker,
+            descriptor,
+            remote: client.remote,
+            local: client.local,
+            connected: now,
+            last_active_micros: AtomicU64::new(now.as_micros()),
+            last_command: AtomicU16::new(0),
+            input_bytes: AtomicU64::new(0),
+            output_bytes: AtomicU64::new(0),
+        });
+        self.clients.insert(
+            client.id,
+            Record {
+                entry: Arc::clone(&entry),
+                attributes: Attributes::of(client),
+            },
+        );
+        entry
+    }
+
+    /// What a client says of itself has changed.
+    pub fn update(&self, client: &ClientState) {
+        let attributes = Attributes::of(client);
+        if let Some(mut record) = self.clients.get_mut(&client.id) {
+            record.attributes = attributes;
+        }
+    }
+
+    /// A client has gone.
+    pub fn remove(&self, id: u64) {
+        self.clients.remove(&id);
+    }
+
+    /// Number of clients.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there is no client.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Shows every client once. `visit` must not change the registry: part of it is locked meanwhile.
+    pub fn for_each(&self, visit: &mut dyn FnMut(&ClientRow<'_>)) {
+        let now = self.now();
+        self.clients
+            .iter()
+            .for_each(|record| visit(&record.row(now)));
+    }
+
+    /// Shows one client, under the same condition; false if it is not there.
+    pub fn with(&self, id: u64, visit: &mut dyn FnMut(&ClientRow<'_>)) -> bool {
+        let record = self.clients.get(&id);
+        if let Some(record) = &record {
+            visit(&record.row(self.now()));
+        }
+        record.is_some()
+    }
+
+    /// Has a client closed; false if it is not there.
+    pub fn kill(&self, id: u64) -> bool {
+        let worker = self.clients.get(&id).map(|record| record.entry.worker);
+        match (worker, self.killer.get()) {
+            (Some(worker), Some(killer)) => {
+                killer(worker, id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::ZERO.after(self.start.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use slotway_core::command::id;
+
+    use super::*;
+
+    fn client(id: u64) -> ClientState {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1000));
+        ClientState::new(id, address, address, false)
+    }
+
+    fn ids(registry: &ClientRegistry) -> Vec<u64> {
+        let mut ids = Vec::new();
+        registry.for_each(&mut |row| ids.push(row.id));
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn ids_are_unique_and_grow_across_threads() {
+        let registry = ClientRegistry::new();
+        let mut all: Vec<u64> = std::thread::scope(|scope| {
+            let take = || (0..1000).map(|_| registry.next_id()).collect::<Vec<u64>>();
+            let threads = [scope.spawn(take), scope.spawn(take)];
+            threads
+                .into_iter()
+                .flat_map(|thread| {
+                    let ids = thread.join().unwrap();
+                    assert!(ids.is_sorted());
+                    ids
+                })
+                .collect()
+        });
+        all.sort_unstable();
+        assert_eq!(all, (1..=2000).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn clients_are_there_from_insert_to_remove() {
+        let registry = ClientRegistry::new();
+        registry.insert(&client(1), 0, 10);
+        registry.insert(&client(2), 1, 11);
+        assert_eq!((ids(&registry), registry.len()), (vec![1, 2], 2));
+        registry.remove(1);
+        assert_eq!(ids(&registry), [2]);
+        assert!(!registry.with(1, &mut |_| panic!("client 1 is gone")));
+        registry.remove(2);
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_row_shows_what_was_noted_last() {
+        let registry = ClientRegistry::new();
+        let mut state = client(5);
+        let entry = registry.insert(&state, 3, 42);
+        let show =
+            |check: &dyn Fn(&ClientRow<'_>)| assert!(registry.with(5, &mut |row| check(row)));
+        show(&|row| {
+            assert_eq!(
+                (row.descriptor, row.command, row.user, row.name),
+                (42, "", b"default".as_slice(), b"".as_slice())
+            );
+        });
+        entry.note_command(id::CLIENT_LIST);
+        entry.note_buffers(7, 9);
+        state.name = b"worker".to_vec();
+        state.user = Some(b"app".as_slice().into());
+        state.protocol = Protocol::Resp3;
+        state.readonly = true;
+        registry.update(&state);
+        show(&|row| {
+            assert_eq!(
+                (row.command, row.input_bytes, row.output_bytes),
+                ("client|list", 7, 9)
+            );
+            assert_eq!(
+                (row.name, row.user),
+                (b"worker".as_slice(), b"app".as_slice())
+            );
+            assert!(row.readonly && row.protocol == Protocol::Resp3);
+        });
+    }
+
+    #[test]
+    fn a_touch_ends_idleness_but_not_age() {
+        let registry = ClientRegistry::new();
+        let entry = registry.insert(&client(1), 0, 1);
+        let ages = |now: Timestamp| {
+            let record = registry.clients.get(&1).unwrap();
+            let row = record.row(now);
+            (row.age_seconds, row.idle_seconds)
+        };
+        let later = |seconds: u64| entry.connected.after(Duration::from_secs(seconds));
+        assert_eq!(ages(later(60)), (60, 60));
+        entry.touch(later(60));
+        assert_eq!(ages(later(65)), (65, 5));
+    }
+
+    #[test]
+    fn a_kill_reaches_the_clients_worker() {
+        let registry = ClientRegistry::new();
+        registry.insert(&client(1), 4, 1);
+        assert!(!registry.kill(1), "no workers yet");
+        let (sender, receiver) = mpsc::channel();
+        assert!(registry.set_killer(move |worker, id| sender.send((worker, id)).unwrap()));
+        assert!(registry.kill(1));
+        assert_eq!(receiver.try_recv(), Ok((4, 1)));
+        assert!(!registry.kill(2), "no such client");
+        assert!(receiver.try_recv().is_err());
+        assert!(!registry.set_killer(|_, _| ()), "the first killer stays");
+    }
+}
