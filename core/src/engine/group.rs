@@ -4,13 +4,12 @@ use super::request::{Launch, Shape, State};
 use super::{Engine, GroupKey, RequestKey, SessionKey};
 use crate::command::{KeyList, Spec, id};
 use crate::local::write_not_yet;
-use crate::merge::scan::{self, Fingerprint, ScanStep, ScanView};
+use crate::merge::scan::{self, Step};
 use crate::merge::{self, Part, PartOutcome, Rule};
 use crate::metrics::Outcome;
 use crate::resp::{Args, DecodeStep, RequestDecoder, RequestLimits, write};
 use crate::router::{KeyHash, place};
 use crate::slot::Slot;
-use crate::topology::Snapshot;
 
 /// How the replies of the parts become the reply of the whole.
 #[derive(Debug)]
@@ -18,7 +17,7 @@ pub(super) enum Assembly {
     /// By the rule of the command.
     Merge(Rule),
     /// One part: the SCAN step of one node.
-    Scan(ScanStep),
+    Scan(Step),
 }
 
 /// The parts of one command.
@@ -33,28 +32,6 @@ pub(super) struct Group {
     /// Elements of the whole.
     total: usize,
     assembly: Assembly,
-}
-
-/// The primaries as SCAN walks them, and what tells that walk apart from one over another layout [S5].
-#[derive(Debug)]
-pub(super) struct ScanLayout {
-    lowest_slots: Vec<Slot>,
-    fingerprint: Fingerprint,
-}
-
-impl ScanLayout {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
-        let mut facts: Vec<Vec<u8>> = Vec::new();
-        for shard in snapshot.shards() {
-            let numbers = format!("{} {} {}", shard.lowest_slot.get(), shard.slot_count, shard.epoch);
-            facts.push(snapshot.node(shard.primary).id.as_str().as_bytes().to_vec());
-            facts.push(numbers.into_bytes());
-        }
-        Self {
-            lowest_slots: snapshot.shards().iter().map(|shard| shard.lowest_slot).collect(),
-            fingerprint: Fingerprint::of(facts.iter().map(Vec::as_slice)),
-        }
-    }
 }
 
 /// One part before it becomes a request.
@@ -144,12 +121,10 @@ impl Engine {
             return self.fail_parent(parent, |out| write::error(out, b"ERR proxy: unreadable request"));
         }
         let args = Args::new(raw, decoder.ranges());
-        let view = ScanView { lowest_slots: &self.scan_layout.lowest_slots, fingerprint: self.scan_layout.fingerprint };
-        match scan::plan(args.get(1).unwrap_or_default(), &view) {
+        match scan::plan(args, &self.snapshot) {
             Ok(step) => {
-                let mut raw = Vec::new();
-                step.write_request(args, &mut raw);
-                let group = self.make_group(parent, vec![keyless(step.slot, raw)], 0, Assembly::Scan(step));
+                let part = keyless(step.slot(), step.request().to_vec());
+                let group = self.make_group(parent, vec![part], 0, Assembly::Scan(step));
                 self.dispatch_parts(group);
             }
             Err(error) => self.fail_parent(parent, |out| error.write_reply(out)),
@@ -228,9 +203,7 @@ impl Engine {
             Assembly::Merge(rule) => self.merge(*rule, &group, &mut reply),
             Assembly::Scan(step) => {
                 let part = group.parts.first().map(|part| self.requests[*part].reply.as_slice());
-                if let Err(error) = step.write_reply(part.unwrap_or_default(), &mut reply) {
-                    error.write_reply(&mut reply);
-                }
+                step.finish(part.unwrap_or_default(), &self.snapshot, &mut reply);
             }
         }
         let outcome = outcome_of(&reply);

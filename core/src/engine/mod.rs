@@ -46,7 +46,7 @@ use crate::resp::RequestDecoder;
 use crate::session::{PendingInput, Session};
 use crate::time::Timestamp;
 use crate::topology::{Address, AddressMap, Hint, Snapshot};
-use group::{Group, ScanLayout};
+use group::Group;
 use nodes::Nodes;
 use request::RequestTable;
 
@@ -85,7 +85,6 @@ pub struct Engine {
     requests: RequestTable,
     groups: Slab<Group>,
     nodes: Nodes,
-    scan_layout: ScanLayout,
     links: Slab<Link>,
     parked: VecDeque<RequestKey>,
     parked_bytes: usize,
@@ -116,7 +115,6 @@ impl Engine {
             requests: RequestTable::default(),
             groups: Slab::new(),
             nodes: Nodes::default(),
-            scan_layout: ScanLayout::of(&Snapshot::empty()),
             links: Slab::new(),
             parked: VecDeque::new(),
             parked_bytes: 0,

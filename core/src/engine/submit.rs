@@ -24,7 +24,9 @@ impl Engine {
             Lookup::Known(spec) => spec,
             other => return self.unknown(session, args, &other),
         };
-        if !self.sessions[session.index()].client.authenticated && !allowed_unauthenticated(spec) {
+        let state = &mut self.sessions[session.index()];
+        state.last_command = Some(spec.id);
+        if !state.client.authenticated && !allowed_unauthenticated(spec) {
             return self.refuse(session, spec, |out| write::error(out, NOAUTH));
         }
         let mut keys = std::mem::take(&mut self.keys);

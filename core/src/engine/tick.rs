@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::group::ScanLayout;
 use super::links::LinkLoss;
 use super::request::State;
 use super::{Engine, LinkKey};
@@ -30,7 +29,6 @@ impl Engine {
     /// Adopts a new topology: what waits is routed again at once.
     pub fn set_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         self.nodes.adopt(&snapshot);
-        self.scan_layout = ScanLayout::of(&snapshot);
         self.snapshot = snapshot;
         let waiting: Vec<LinkKey> = self
             .links
@@ -107,7 +105,7 @@ impl Engine {
         let owed: usize = self.links.iter().map(|(_, link)| link.owed()).sum();
         for (_, session) in &self.sessions {
             let disturbed = session.queue.iter().flat_map(|key| match self.requests[*key].state {
-                State::Group(group) => self.groups[group.index()].parts.clone(),
+                State::Group(group) => [&self.groups[group.index()].parts[..], &[*key]].concat(),
                 _ => vec![*key],
             });
             let disturbed = disturbed.filter(|key| self.requests[*key].disturbed).count();

@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 
+use crate::command::CommandId;
 use crate::engine::RequestKey;
 use crate::local::Environment;
 use crate::metrics::CloseReason;
@@ -50,6 +51,8 @@ pub struct Session {
     pub barriers: u32,
     /// Why the session ends as soon as all replies are out; no further request is taken.
     pub closing: Option<CloseReason>,
+    /// The command last taken, for CLIENT LIST.
+    pub last_command: Option<CommandId>,
     /// Listed among the sessions with bytes to write or news for the shell.
     pub dirty: bool,
     /// Listed among the sessions whose order must be looked at again.
@@ -73,6 +76,7 @@ impl Session {
             disturbed: 0,
             barriers: 0,
             closing: None,
+            last_command: None,
             dirty: false,
             unsettled: false,
         }

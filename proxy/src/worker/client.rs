@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use slotway_core::engine::SessionKey;
+use slotway_core::command::CommandId;
 use slotway_core::metrics::CloseReason;
+use slotway_core::time::Timestamp;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
@@ -48,8 +50,9 @@ fn poll(shared: &Shared, key: SessionKey, read: &mut OwnedReadHalf, cx: &mut Con
         let mut engine = shared.engine.borrow_mut();
         engine.set_now(now);
         engine.on_client(key, buffer.filled());
+        let command = engine.session(key).and_then(|session| session.last_command);
         drop(engine);
-        note_activity(shared, key, now);
+        note_activity(shared, key, now, command);
         shared.want_flush();
         if full {
             // More is waiting, but the others come first.
@@ -86,8 +89,11 @@ fn pause(shared: &Shared, key: SessionKey) {
     }
 }
 
-fn note_activity(shared: &Shared, key: SessionKey, now: slotway_core::time::Timestamp) {
+fn note_activity(shared: &Shared, key: SessionKey, now: Timestamp, command: Option<CommandId>) {
     if let Some(client) = shared.clients.borrow().get(key.index()).and_then(Option::as_ref) {
         client.entry.touch(now);
+        if let Some(command) = command {
+            client.entry.note_command(command);
+        }
     }
 }

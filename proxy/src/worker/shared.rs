@@ -96,6 +96,8 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(settings: WorkerSettings, connections: Arc<AtomicUsize>) -> Self {
         let node_timeout = settings.limits.node_timeout;
+        // One clock for the engine and the registry's idle times.
+        let start = settings.registry.start();
         Self {
             engine: RefCell::new(Engine::new(settings.limits, settings.upstream, fastrand::u64(..))),
             clients: RefCell::new(Vec::new()),
@@ -115,7 +117,7 @@ impl Shared {
             environments: RefCell::new(Vec::new()),
             connections,
             worker: settings.id,
-            start: Instant::now(),
+            start,
         }
     }
 

@@ -1,0 +1,315 @@
+//! Plays the shell and the nodes: opens links at once, answers their handshake, and keeps what each node was sent.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Action, Engine, Limits, LinkKey, LinkLoss, SessionKey, Upstream};
+use crate::local::{ClientRow, Environment, ListenerSettings, ProcessFacts, Secret, UpstreamFacts};
+use crate::metrics::CloseReason;
+use crate::resp::{Args, DecodeStep, Protocol, RequestDecoder, RequestLimits, write};
+use crate::session::client_state::ClientState;
+use crate::slot::{SLOT_COUNT, Slot};
+use crate::time::Timestamp;
+use crate::topology::{Address, Hint, Node, NodeId, NodeState, Role, Snapshot, SnapshotBuilder};
+
+/// Nodes of the played cluster; node `n` listens on port 7000 + n.
+pub(super) const NODES: u16 = 3;
+
+struct Double {
+    listener: ListenerSettings,
+}
+
+impl Environment for Double {
+    fn unix_micros(&self) -> u64 {
+        0
+    }
+    fn fill_random(&self, _: &mut [u8]) {}
+    fn listener(&self) -> &ListenerSettings {
+        &self.listener
+    }
+    fn upstream(&self) -> UpstreamFacts {
+        UpstreamFacts::default()
+    }
+    fn process(&self) -> ProcessFacts {
+        ProcessFacts::default()
+    }
+    fn for_each_client(&self, _: &mut dyn FnMut(&ClientRow<'_>)) {}
+    fn with_client(&self, _: u64, _: &mut dyn FnMut(&ClientRow<'_>)) -> bool {
+        false
+    }
+    fn kill_client(&self, _: u64) -> bool {
+        false
+    }
+    fn client_changed(&self, _: &ClientState) {}
+}
+
+/// One connection as the node sees it.
+struct Connection {
+    port: u16,
+    protocol: Protocol,
+    bytes: Vec<u8>,
+    commands: Vec<String>,
+}
+
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    pub(super) hints: Vec<Hint>,
+    connections: HashMap<LinkKey, Connection>,
+    /// Links asked for while connections are refused or held.
+    pub(super) pending: Vec<(LinkKey, Address)>,
+    /// Connections are opened at once.
+    pub(super) open: bool,
+    now: Timestamp,
+}
+
+impl Driver {
+    pub(super) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut driver = Self::without_topology(change);
+        driver.engine.set_snapshot(Arc::new(snapshot(1, &[])));
+        driver.settle();
+        driver
+    }
+
+    pub(super) fn without_topology(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Self {
+            engine: Engine::new(limits, Upstream::default(), 1),
+            hints: Vec::new(),
+            connections: HashMap::new(),
+            pending: Vec::new(),
+            open: true,
+            now: Timestamp::ZERO,
+        }
+    }
+
+    pub(super) fn client(&mut self) -> SessionKey {
+        self.add_client(ListenerSettings::default())
+    }
+
+    pub(super) fn client_with_password(&mut self, password: &str) -> SessionKey {
+        self.add_client(ListenerSettings { passwords: vec![Secret::new(password.as_bytes())], ..ListenerSettings::default() })
+    }
+
+    fn add_client(&mut self, listener: ListenerSettings) -> SessionKey {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 6379));
+        let state = ClientState::new(1, address, address, listener.password_required());
+        self.engine.add_session(state, Rc::new(Double { listener }))
+    }
+
+    pub(super) fn send(&mut self, client: SessionKey, command: &str) {
+        self.send_raw(client, &encode(command));
+    }
+
+    pub(super) fn send_raw(&mut self, client: SessionKey, bytes: &[u8]) {
+        self.engine.on_client(client, bytes);
+        self.settle();
+    }
+
+    pub(super) fn leave(&mut self, client: SessionKey) {
+        self.engine.remove_session(client, CloseReason::Client);
+        self.settle();
+    }
+
+    /// What the client got since the last call.
+    pub(super) fn output(&mut self, client: SessionKey) -> String {
+        let output = self.engine.session_output(client).unwrap().split();
+        String::from_utf8(output.to_vec()).unwrap()
+    }
+
+    pub(super) fn owner(&self, key: &str) -> u16 {
+        owner_of(Slot::of_key(key.as_bytes()))
+    }
+
+    /// All requests a node got over its RESP2 connection.
+    pub(super) fn requests(&self, port: u16) -> Vec<String> {
+        self.commands(port, Protocol::Resp2)
+    }
+
+    pub(super) fn resp3_requests(&self, port: u16) -> Vec<String> {
+        self.commands(port, Protocol::Resp3)
+    }
+
+    fn commands(&self, port: u16, protocol: Protocol) -> Vec<String> {
+        let found = self.connections.values().find(|found| found.port == port && found.protocol == protocol);
+        found.map(|found| found.commands.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn reply(&mut self, port: u16, bytes: &str) {
+        let link = self.link(port, Protocol::Resp2);
+        self.engine.on_link_read(link, bytes.as_bytes());
+        self.settle();
+    }
+
+    pub(super) fn reply_resp3(&mut self, port: u16, bytes: &str) {
+        let link = self.link(port, Protocol::Resp3);
+        self.engine.on_link_read(link, bytes.as_bytes());
+        self.settle();
+    }
+
+    /// The connection to the node breaks.
+    pub(super) fn cut(&mut self, port: u16) {
+        let link = self.link(port, Protocol::Resp2);
+        self.connections.remove(&link);
+        self.engine.on_link_closed(link, LinkLoss::Closed);
+        self.settle();
+    }
+
+    pub(super) fn is_connected(&self, port: u16) -> bool {
+        self.connections.values().any(|connection| connection.port == port)
+    }
+
+    fn link(&self, port: u16, protocol: Protocol) -> LinkKey {
+        let found = self.connections.iter().find(|(_, found)| found.port == port && found.protocol == protocol);
+        *found.unwrap_or_else(|| panic!("no connection to {port}")).0
+    }
+
+    pub(super) fn adopt(&mut self, generation: u64, moves: &[(&str, u16)]) {
+        let moves: Vec<(Slot, u16)> = moves.iter().map(|(key, port)| (Slot::of_key(key.as_bytes()), *port)).collect();
+        self.engine.set_snapshot(Arc::new(snapshot(generation, &moves)));
+        self.settle();
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        self.engine.set_now(self.now);
+        self.engine.tick();
+        self.settle();
+    }
+
+    /// Refuses all connections that were asked for.
+    pub(super) fn refuse_pending(&mut self) {
+        for (link, _) in std::mem::take(&mut self.pending) {
+            self.engine.on_link_closed(link, LinkLoss::ConnectFailed);
+        }
+        self.settle();
+    }
+
+    /// Does what the shell does at the end of a turn.
+    pub(super) fn settle(&mut self) {
+        loop {
+            while let Some(action) = self.engine.next_action() {
+                self.act(action);
+            }
+            let Some(link) = self.engine.next_dirty_link() else { break };
+            self.write(link, usize::MAX);
+        }
+        while self.engine.next_dirty_session().is_some() {}
+        self.engine.check_invariants();
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect { link, address } if self.open => {
+                let protocol = Protocol::Resp2;
+                let connection = Connection { port: address.port, protocol, bytes: Vec::new(), commands: Vec::new() };
+                self.connections.insert(link, connection);
+                self.engine.on_link_connected(link);
+            }
+            Action::Connect { link, address } => self.pending.push((link, address)),
+            Action::CloseLink(link) => {
+                self.connections.remove(&link);
+                self.engine.on_link_closed(link, LinkLoss::Closed);
+            }
+            Action::Hint(hint) => self.hints.push(hint),
+        }
+    }
+
+    /// Lets the kernel take at most `limit` bytes of a link.
+    fn write(&mut self, link: LinkKey, limit: usize) {
+        let output = self.engine.link_output(link).to_vec();
+        let taken = output.len().min(limit);
+        self.engine.on_link_written(link, taken);
+        let Some(connection) = self.connections.get_mut(&link) else { return };
+        connection.bytes.extend_from_slice(&output[..taken]);
+        let mut decoder = RequestDecoder::default();
+        while let Ok(DecodeStep::Command { len }) = decoder.decode(&connection.bytes, &RequestLimits::DEFAULT) {
+            let words: Vec<String> =
+                Args::new(&connection.bytes, decoder.ranges()).iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+            connection.bytes.drain(..len);
+            match words.join(" ").as_str() {
+                "HELLO 3" => {
+                    connection.protocol = Protocol::Resp3;
+                    self.engine.on_link_read(link, b"%1\r\n+proto\r\n:3\r\n");
+                }
+                "CLIENT SETNAME slotway" => self.engine.on_link_read(link, b"+OK\r\n"),
+                "CLUSTER MYID" => {
+                    let id = node_id(connection.port);
+                    self.engine.on_link_read(link, bulk(&id).as_bytes());
+                }
+                command => connection.commands.push(command.to_owned()),
+            }
+            let Some(_) = self.connections.get(&link) else { return };
+            return self.write_rest(link);
+        }
+    }
+
+    fn write_rest(&mut self, link: LinkKey) {
+        self.write(link, usize::MAX);
+    }
+
+    /// Has the client's next bytes routed while the kernel takes only `limit` bytes for the node.
+    pub(super) fn send_with_slow_node(&mut self, client: SessionKey, command: &str, limit: usize) {
+        self.engine.on_client(client, &encode(command));
+        while let Some(link) = self.engine.next_dirty_link() {
+            self.write(link, limit);
+        }
+    }
+
+    /// Two keys whose slots belong to different nodes.
+    pub(super) fn two_keys_on_two_nodes(&self) -> (String, String) {
+        let first = "a".to_owned();
+        let second = (0..100).map(|number| format!("b{number}")).find(|key| self.owner(key) != self.owner(&first)).unwrap();
+        (first, second)
+    }
+}
+
+pub(super) fn encode(command: &str) -> Vec<u8> {
+    let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
+    let mut out = Vec::new();
+    write::command(&mut out, &words);
+    out
+}
+
+pub(super) fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+fn owner_of(slot: Slot) -> u16 {
+    7000 + slot.get() / (SLOT_COUNT / NODES + 1)
+}
+
+fn node_id(port: u16) -> String {
+    format!("{port:040}")
+}
+
+/// Three primaries with a third of the slots each, but for `moves`.
+fn snapshot(generation: u64, moves: &[(Slot, u16)]) -> Snapshot {
+    let mut builder = SnapshotBuilder::new();
+    let nodes: Vec<_> = (0..NODES)
+        .map(|number| {
+            let node = Node {
+                id: NodeId::new(&node_id(7000 + number)),
+                address: Address::new("127.0.0.1", 7000 + number),
+                hostname: None,
+                role: Role::Primary,
+                primary_id: None,
+                state: NodeState::Ok,
+                link_connected: true,
+                config_epoch: u64::from(number) + 1,
+            };
+            builder.add_node(node).unwrap()
+        })
+        .collect();
+    for slot in (0..SLOT_COUNT).filter_map(Slot::new) {
+        let moved = moves.iter().find(|(moved, _)| *moved == slot).map(|(_, port)| *port);
+        builder.assign(slot, nodes[usize::from(moved.unwrap_or_else(|| owner_of(slot)) - 7000)]);
+    }
+    builder.build(generation)
+}

@@ -1,0 +1,151 @@
+//! Split and fanned-out commands [P1]-[P9] [Q1]-[Q7] and SCAN.
+
+use std::time::Duration;
+
+use super::driver::{Driver, bulk};
+
+/// Three keys, one on each node.
+fn three_keys(driver: &Driver) -> [String; 3] {
+    [7000, 7001, 7002].map(|port| (0..200).map(|number| format!("k{number}")).find(|key| driver.owner(key) == port).unwrap())
+}
+
+#[test]
+fn mget_is_split_and_put_together_in_argument_order_p3() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let [a, b, c] = three_keys(&driver);
+    driver.send(client, &format!("MGET {c} {a} {b} {a}"));
+    assert_eq!(driver.requests(7000), [format!("MGET {a} {a}")]);
+    assert_eq!(driver.requests(7001), [format!("MGET {b}")]);
+    driver.reply(7001, &format!("*1\r\n{}", bulk("B")));
+    driver.reply(7002, "*1\r\n$-1\r\n");
+    assert_eq!(driver.output(client), "");
+    driver.reply(7000, &format!("*2\r\n{}{}", bulk("A"), bulk("A")));
+    assert_eq!(driver.output(client), format!("*4\r\n$-1\r\n{}{}{}", bulk("A"), bulk("B"), bulk("A")));
+}
+
+#[test]
+fn mset_and_del_are_split_p4_p5() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let [a, b, _] = three_keys(&driver);
+    driver.send(client, &format!("MSET {a} 1 {b} 2"));
+    assert_eq!(driver.requests(7000), [format!("MSET {a} 1")]);
+    assert_eq!(driver.requests(7001), [format!("MSET {b} 2")]);
+    driver.reply(7000, "+OK\r\n");
+    driver.reply(7001, "+OK\r\n");
+    assert_eq!(driver.output(client), "+OK\r\n");
+    driver.send(client, &format!("DEL {a} {b}"));
+    driver.reply(7000, ":1\r\n");
+    driver.reply(7001, ":1\r\n");
+    assert_eq!(driver.output(client), ":2\r\n");
+}
+
+#[test]
+fn a_part_that_fails_is_told_p7() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let [a, b, c] = three_keys(&driver);
+    driver.send(client, &format!("MSET {a} 1 {b} 2 {c} 3"));
+    driver.reply(7000, "+OK\r\n");
+    driver.reply(7001, "-OOM command not allowed when used memory > 'maxmemory'.\r\n");
+    driver.reply(7002, "+OK\r\n");
+    let expected =
+        "-PARTIAL proxy: 2 of 3 parts applied, first error: OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    assert_eq!(driver.output(client), expected);
+    driver.send(client, &format!("MSET {a} 1 {b} 2 {c} 3"));
+    driver.reply(7000, "+OK\r\n");
+    driver.cut(7001);
+    driver.reply(7002, "+OK\r\n");
+    assert!(driver.output(client).starts_with("-UNCERTAIN proxy: "));
+}
+
+#[test]
+fn a_part_is_redirected_alone_p8() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let [a, b, _] = three_keys(&driver);
+    driver.send(client, &format!("MGET {a} {b}"));
+    driver.reply(7000, &format!("*1\r\n{}", bulk("A")));
+    let slot = crate::slot::Slot::of_key(b.as_bytes()).get();
+    driver.reply(7001, &format!("-ASK {slot} 127.0.0.1:7002\r\n"));
+    assert_eq!(driver.requests(7002), ["ASKING".to_owned(), format!("MGET {b}")]);
+    driver.reply(7002, &format!("+OK\r\n*1\r\n{}", bulk("B")));
+    assert_eq!(driver.output(client), format!("*2\r\n{}{}", bulk("A"), bulk("B")));
+    assert_eq!(driver.requests(7000).len(), 1);
+}
+
+#[test]
+fn order_holds_between_a_split_command_and_its_keys_o10() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let [a, b, _] = three_keys(&driver);
+    driver.send(client, &format!("MSET {a} 1 {b} 1"));
+    let slot = crate::slot::Slot::of_key(b.as_bytes()).get();
+    driver.reply(7001, &format!("-ASK {slot} 127.0.0.1:7002\r\n"));
+    driver.send(client, &format!("SET {b} 2"));
+    assert_eq!(driver.requests(7001).len(), 1, "held until the part is through");
+    driver.reply(7002, "+OK\r\n+OK\r\n");
+    assert_eq!(driver.requests(7001), [format!("MSET {b} 1"), format!("SET {b} 2")]);
+    driver.reply(7000, "+OK\r\n");
+    driver.reply(7001, "+OK\r\n");
+    assert_eq!(driver.output(client), "+OK\r\n+OK\r\n");
+}
+
+#[test]
+fn dbsize_keys_and_scripts_go_to_every_primary_q1() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    driver.send(client, "DBSIZE");
+    for port in 7000..7003 {
+        driver.reply(port, ":5\r\n");
+    }
+    assert_eq!(driver.output(client), ":15\r\n");
+    driver.send(client, "KEYS *");
+    let keys = three_keys(&driver);
+    for (port, key) in (7000..7003).zip(&keys) {
+        // The second key is another node's: a left-over of a migration [Q3].
+        let orphan = &keys[usize::from((port - 7000 + 1) % 3)];
+        driver.reply(port, &format!("*2\r\n{}{}", bulk(key), bulk(orphan)));
+    }
+    assert_eq!(driver.output(client), format!("*3\r\n{}{}{}", bulk(&keys[0]), bulk(&keys[1]), bulk(&keys[2])));
+    driver.send(client, "SCRIPT LOAD x");
+    for port in 7000..7003 {
+        driver.reply(port, &bulk("sha"));
+    }
+    assert_eq!(driver.output(client), bulk("sha"));
+}
+
+#[test]
+fn scan_walks_all_primaries_s5() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let mut cursor = "0".to_owned();
+    let mut asked = Vec::new();
+    for (port, next) in [(7000, "17"), (7000, "0"), (7001, "0"), (7002, "0")] {
+        driver.send(client, &format!("SCAN {cursor} COUNT 10"));
+        asked.push(driver.requests(port).last().cloned().unwrap_or_default());
+        driver.reply(port, &format!("*2\r\n{}*1\r\n{}", bulk(next), bulk("key")));
+        let output = driver.output(client);
+        cursor = output.split("\r\n").nth(2).unwrap().to_owned();
+        assert!(output.ends_with("*1\r\n$3\r\nkey\r\n"), "{output}");
+    }
+    assert_eq!(cursor, "0");
+    assert_eq!(asked, ["SCAN 0 COUNT 10", "SCAN 17 COUNT 10", "SCAN 0 COUNT 10", "SCAN 0 COUNT 10"]);
+    driver.send(client, "SCAN nonsense");
+    assert_eq!(driver.output(client), "-ERR invalid cursor\r\n");
+}
+
+#[test]
+fn a_client_that_leaves_a_split_command_leaves_nothing_behind() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let [a, b, c] = three_keys(&driver);
+    driver.send(client, &format!("MGET {a} {b} {c}"));
+    driver.reply(7000, &format!("*1\r\n{}", bulk("A")));
+    driver.leave(client);
+    driver.reply(7001, &format!("*1\r\n{}", bulk("B")));
+    driver.reply(7002, &format!("*1\r\n{}", bulk("C")));
+    driver.pass(Duration::from_secs(1));
+    assert_eq!(driver.engine.report().in_flight, 0);
+}
