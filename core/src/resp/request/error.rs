@@ -49,7 +49,7 @@ impl RequestError {
                 text.extend_from_slice(b"expected '$', got '");
                 text.extend_from_slice(&[*byte, b'\'']);
             }
-            other => text.extend_from_slice(other.label().as_bytes()),
+            other => text.extend_from_slice(other.to_string().as_bytes()),
         }
         write::error(out, &text);
     }
@@ -58,16 +58,16 @@ impl RequestError {
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::InvalidMultibulkLength => "invalid multibulk length",
-            Self::InvalidBulkLength => "invalid bulk length",
-            Self::ExpectedBulk(_) => "expected '$'",
-            Self::TooBigInline => "too big inline request",
-            Self::TooBigMultibulkLine => "too big mbulk count string",
-            Self::TooBigBulkLine => "too big bulk count string",
-            Self::UnauthenticatedMultibulk => "unauthenticated multibulk length",
-            Self::UnauthenticatedBulk => "unauthenticated bulk length",
-            Self::UnbalancedQuotes => "unbalanced quotes in request",
-            Self::TooBigRequest => "too big request",
+            Self::InvalidMultibulkLength => "invalid_multibulk_length",
+            Self::InvalidBulkLength => "invalid_bulk_length",
+            Self::ExpectedBulk(_) => "expected_bulk",
+            Self::TooBigInline => "too_big_inline",
+            Self::TooBigMultibulkLine => "too_big_multibulk_line",
+            Self::TooBigBulkLine => "too_big_bulk_line",
+            Self::UnauthenticatedMultibulk => "unauthenticated_multibulk",
+            Self::UnauthenticatedBulk => "unauthenticated_bulk",
+            Self::UnbalancedQuotes => "unbalanced_quotes",
+            Self::TooBigRequest => "too_big_request",
         }
     }
 }

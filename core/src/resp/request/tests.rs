@@ -186,6 +186,40 @@ fn malformed_requests_are_answered_as_servers_do() {
 }
 
 #[test]
+fn every_error_has_the_text_of_the_servers() {
+    for (error, text) in [
+        (
+            RequestError::InvalidMultibulkLength,
+            "invalid multibulk length",
+        ),
+        (RequestError::InvalidBulkLength, "invalid bulk length"),
+        (RequestError::TooBigInline, "too big inline request"),
+        (
+            RequestError::TooBigMultibulkLine,
+            "too big mbulk count string",
+        ),
+        (RequestError::TooBigBulkLine, "too big bulk count string"),
+        (
+            RequestError::UnauthenticatedMultibulk,
+            "unauthenticated multibulk length",
+        ),
+        (
+            RequestError::UnauthenticatedBulk,
+            "unauthenticated bulk length",
+        ),
+        (
+            RequestError::UnbalancedQuotes,
+            "unbalanced quotes in request",
+        ),
+    ] {
+        assert_eq!(
+            reply(error),
+            format!("-ERR Protocol error: {text}\r\n").as_bytes()
+        );
+    }
+}
+
+#[test]
 fn an_unfinished_line_is_no_error_yet() {
     for stream in [
         &b"*a"[..],

@@ -6,6 +6,7 @@
 
 use super::OK;
 use super::number::{Length, read_length};
+use super::value::MAX_VALUE_DEPTH;
 use super::wire::{
     Header, Stop, body_len, check_line, find_crlf, read_body, read_chunk_header, read_header,
     read_stream_end, verbatim_text,
@@ -15,8 +16,8 @@ use thiserror::Error;
 #[cfg(test)]
 mod tests;
 
-/// Streamed aggregates open at the same time.
-const MAX_OPEN_STREAMS: usize = 32;
+/// Streamed aggregates open at the same time; the parser has no use for more.
+const MAX_OPEN_STREAMS: usize = MAX_VALUE_DEPTH;
 
 /// Elements still to come at the same time: above what any node has memory for, below what could overflow.
 const MAX_OUTSTANDING: u64 = 1 << 48;
