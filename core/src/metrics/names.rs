@@ -94,6 +94,9 @@ metrics! {
     TOPOLOGY_REFRESHES Counter "slotway_topology_refreshes_total" ["result"] "Times the nodes were asked for the topology.";
     TOPOLOGY_REFRESH_REQUESTS Counter "slotway_topology_refresh_requests_total" ["reason"]
         "Events that call for asking the nodes; many of them lead to one refresh.";
+    TOPOLOGY_QUERY_FAILURES Counter "slotway_topology_query_failures_total" ["reason"] "Questions for the topology that gave no answer of use.";
+    TOPOLOGY_UNFIT_VIEWS Counter "slotway_topology_unfit_views_total" ["reason"] "Answers of nodes that are in no state to know the topology.";
+    TOPOLOGY_PATCHES Counter "slotway_topology_patches_total" [] "Topologies corrected by MOVED answers ahead of a refresh.";
 }
 
 #[cfg(test)]
