@@ -107,7 +107,7 @@ impl Engine {
     }
 
     fn request_limits(&self, session: &Session) -> RequestLimits {
-        if session.client.authenticated { self.limits.request } else { RequestLimits::UNAUTHENTICATED }
+        if session.client.authenticated { self.limits.request } else { self.limits.request.unauthenticated() }
     }
 
     /// An inline command becomes the same command in RESP [Y6].
