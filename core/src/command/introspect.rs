@@ -5,7 +5,7 @@ use super::docs::{MODULE_NAME, write_doc};
 use super::glob::glob_match;
 use super::key_spec::{BeginSearch, FindKeys, KeyFlags, KeySpec};
 use super::keys::{KeyList, KeyOutcome, each_key, extract_keys};
-use super::lookup::{Lookup, lookup};
+use super::lookup::{Lookup, lookup, subcommand};
 use super::{Categories, Class, Flags, Spec, TABLE, id};
 use super::{write_arity_error, write_unknown_subcommand};
 use crate::resp::{ArgRange, Args, Protocol, write};
@@ -52,10 +52,7 @@ fn by_full_name(name: &[u8]) -> Option<&'static Spec> {
     };
     let spec = super::find(container)?;
     let spec = match word {
-        Some(word) => spec
-            .subcommand_specs()
-            .iter()
-            .find(|sub| sub.last_word().as_bytes().eq_ignore_ascii_case(word))?,
+        Some(word) => subcommand(spec, word)?,
         None => spec,
     };
     (spec.class != Class::Forbidden).then_some(spec)

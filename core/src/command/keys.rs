@@ -42,15 +42,17 @@ impl KeyList {
     }
 
     fn push(&mut self, index: usize) {
-        // A request has at most `RequestLimits::max_args` arguments, a u32.
-        if let Ok(index) = u32::try_from(index) {
-            self.0.push(index);
-        }
+        self.extend(KeyRange {
+            first: index,
+            last: index,
+            step: 1,
+        });
     }
 
     fn extend(&mut self, range: KeyRange) {
-        for index in (range.first..=range.last).step_by(range.step) {
-            self.push(index);
+        // A request has at most `RequestLimits::max_args` arguments, a u32, so no index is lost here.
+        if let (Ok(first), Ok(last)) = (u32::try_from(range.first), u32::try_from(range.last)) {
+            self.0.extend((first..last + 1).step_by(range.step));
         }
     }
 
@@ -298,13 +300,18 @@ pub(super) fn key_flags(spec: &Spec, group: usize, args: Args<'_>) -> KeyFlags {
     }
 }
 
+/// Only complete `GET`s, and the `OVERFLOW`s between them; anything else may write.
 fn bitfield_only_reads(args: Args<'_>) -> bool {
     let mut at = 2;
     while let Some(arg) = args.get(at) {
-        if !is_word(arg, b"GET") {
+        let rest = args.len() - at - 1;
+        if is_word(arg, b"GET") && rest >= 2 {
+            at += 3;
+        } else if is_word(arg, b"OVERFLOW") && rest >= 1 {
+            at += 2;
+        } else {
             return false;
         }
-        at += 3;
     }
     true
 }

@@ -40,55 +40,76 @@ fn lookup_in(container: &'static Spec, args: Args<'_>) -> Lookup {
     }
 }
 
-fn subcommand(container: &'static Spec, word: &[u8]) -> Option<&'static Spec> {
+/// The subcommand of that name.
+pub(super) fn subcommand(container: &'static Spec, word: &[u8]) -> Option<&'static Spec> {
+    let folded = Folded::new(word)?;
     container
         .subcommand_specs()
         .iter()
-        .find(|spec| spec.last_word().as_bytes().eq_ignore_ascii_case(word))
+        .find(|spec| is_last_word(spec, word, folded))
 }
 
 /// The command of that name, without looking for subcommands; `config|get` finds nothing.
 #[inline]
 #[must_use]
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
-    let index = SLOTS.get(slot_of(name))?.checked_sub(1)?;
+    let folded = Folded::new(name)?;
+    let index = SLOTS.get(folded.slot())?.checked_sub(1)?;
     let spec = TABLE.get(usize::from(index))?;
-    // The hash folds case by setting one bit, which also joins some bytes that are not letters: compare in full.
-    spec.name
-        .as_bytes()
-        .eq_ignore_ascii_case(name)
-        .then_some(spec)
+    is_last_word(spec, name, folded).then_some(spec)
 }
 
-/// The slot of a name, below `1 << SLOT_BITS`. `hash_of` of scripts/generate_commands.py is the same arithmetic: it picked
-/// `SEED` so that no two command names share a slot.
 #[inline]
-fn slot_of(name: &[u8]) -> usize {
-    const FOLD: u64 = 0x2020_2020_2020_2020;
-    let (head, tail) = head_and_tail(name);
-    let mixed = (head | FOLD).wrapping_mul(SEED) ^ (tail | FOLD);
-    let hash = mixed.wrapping_add(name.len() as u64).wrapping_mul(SEED);
-    (hash >> (u64::BITS - SLOT_BITS)) as usize
+fn is_last_word(spec: &Spec, word: &[u8], folded: Folded) -> bool {
+    spec.last_word == folded
+        && (spec.last_word_is_exact || spec.last_word().as_bytes().eq_ignore_ascii_case(word))
 }
 
-/// The first and the last bytes of a name, overlapping in short ones, so that nothing of up to 16 bytes is left out.
-#[inline]
-fn head_and_tail(name: &[u8]) -> (u64, u64) {
-    if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk()) {
-        (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
-    } else if let (Some(head), Some(tail)) = (name.first_chunk(), name.last_chunk()) {
-        (
-            u64::from(u32::from_le_bytes(*head)),
-            u64::from(u32::from_le_bytes(*tail)),
-        )
-    } else if let (Some(first), Some(middle), Some(last)) =
-        (name.first(), name.get(name.len() / 2), name.last())
-    {
-        (
-            u64::from(*first) | u64::from(*middle) << 8 | u64::from(*last) << 16,
-            0,
-        )
-    } else {
-        (0, 0)
+/// A word reduced to what a lookup hashes and compares: its length and its first and last bytes, without case. Words of up to
+/// 16 letters are equal if these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Folded {
+    pub(super) head: u64,
+    pub(super) tail: u64,
+    pub(super) len: u8,
+}
+
+impl Folded {
+    /// None for words no command has: empty, or longer than 255 bytes. `folded` of scripts/generate_commands.py is the same
+    /// arithmetic.
+    #[inline]
+    fn new(word: &[u8]) -> Option<Self> {
+        /// The bit that makes a capital letter small; it also joins some bytes that are not letters.
+        const FOLD: u64 = 0x2020_2020_2020_2020;
+        let len = u8::try_from(word.len()).ok()?;
+        let (head, tail) = if let (Some(head), Some(tail)) = (word.first_chunk(), word.last_chunk())
+        {
+            (u64::from_le_bytes(*head), u64::from_le_bytes(*tail))
+        } else if let (Some(head), Some(tail)) = (word.first_chunk(), word.last_chunk()) {
+            (
+                u64::from(u32::from_le_bytes(*head)),
+                u64::from(u32::from_le_bytes(*tail)),
+            )
+        } else {
+            let (first, middle, last) = (word.first()?, word.get(word.len() / 2)?, word.last()?);
+            (
+                u64::from(*first) | u64::from(*middle) << 8 | u64::from(*last) << 16,
+                0,
+            )
+        };
+        Some(Self {
+            head: head | FOLD,
+            tail: tail | FOLD,
+            len,
+        })
+    }
+
+    /// The slot in `SLOTS`. `hash_of` of scripts/generate_commands.py is the same arithmetic: it picked `SEED` so that no two
+    /// command names share a slot.
+    #[inline]
+    const fn slot(self) -> usize {
+        let mixed = self.head.wrapping_mul(SEED) ^ self.tail;
+        let hash = mixed.wrapping_add(self.len as u64).wrapping_mul(SEED);
+        (hash >> (u64::BITS - SLOT_BITS)) as usize
     }
 }

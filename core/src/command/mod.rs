@@ -19,6 +19,8 @@ mod keys;
 mod lookup;
 #[rustfmt::skip]
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use errors::{
     write_arity_error, write_not_supported, write_unknown_command, write_unknown_subcommand,
@@ -138,6 +140,10 @@ pub struct Spec {
     pub since: &'static str,
     /// Tips as servers publish them.
     pub tips: &'static [&'static str],
+    /// [`Spec::last_word`] in the form lookups compare.
+    last_word: lookup::Folded,
+    /// Equality of `last_word` is equality of the words.
+    last_word_is_exact: bool,
 }
 
 impl Spec {
@@ -164,9 +170,8 @@ impl Spec {
     /// The word that follows the container's name, or the whole name of a command that is not a subcommand.
     #[must_use]
     pub fn last_word(&self) -> &'static str {
-        self.name
-            .split_once('|')
-            .map_or(self.name, |(_, word)| word)
+        let start = self.name.len() - usize::from(self.last_word.len);
+        self.name.get(start..).unwrap_or_default()
     }
 
     /// The subcommands of a container, sorted by name; none for other commands.
