@@ -26,6 +26,7 @@ mod conn;
 mod fault;
 mod http;
 mod load;
+mod matrix;
 mod net;
 mod node;
 mod process;

@@ -207,6 +207,14 @@ impl Proxy {
         Metrics::parse(&reply.body)
     }
 
+    /// Sum of a metric now, over all of its labels.
+    ///
+    /// # Errors
+    /// If the admin listener does not answer.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        Ok(self.metrics()?.sum(name, &[]))
+    }
+
     /// Everything the proxy has logged.
     #[must_use]
     pub fn log(&self) -> String {

@@ -99,7 +99,7 @@ fn cluster(request: &Request, nodes: &[NodeView]) -> Vec<u8> {
 
 fn nodes_text(own: usize, nodes: &[NodeView]) -> String {
     let mut text = String::new();
-    for (n, node) in nodes.iter().enumerate() {
+    for (n, node) in nodes.iter().enumerate().filter(|(_, node)| !node.hidden) {
         let flags = if n == own { "myself,master" } else { "master" };
         let _ = write!(
             text,
@@ -125,7 +125,7 @@ fn nodes_text(own: usize, nodes: &[NodeView]) -> String {
 fn slots(nodes: &[NodeView]) -> Vec<u8> {
     let mut body = String::new();
     let mut count = 0;
-    for node in nodes {
+    for node in nodes.iter().filter(|node| !node.hidden) {
         let host = node.address.ip().to_string();
         for (from, to) in &node.slots {
             count += 1;

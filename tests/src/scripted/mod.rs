@@ -82,6 +82,8 @@ pub struct NodeView {
     pub epoch: u64,
     /// Slots owned, as inclusive ranges
     pub slots: Vec<(u16, u16)>,
+    /// True to leave the node out of what the nodes say about the cluster
+    pub hidden: bool,
 }
 
 type Handler = dyn Fn(&Request) -> Action + Send + Sync;
@@ -122,6 +124,7 @@ impl ScriptedCluster {
                 address,
                 epoch: u64::try_from(n)? + 1,
                 slots: vec![(bound(n)?, bound(n + 1)? - 1)],
+                hidden: false,
             });
         }
         let addresses = nodes.iter().map(|node| node.address).collect();
