@@ -46,8 +46,8 @@ pub enum Role {
     Replica,
 }
 
-/// What the cluster says about the health of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What the cluster says about the health of a node; greater is worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NodeState {
     /// No complaint.
     Ok,

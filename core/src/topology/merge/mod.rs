@@ -267,12 +267,30 @@ fn build(current: &Snapshot, round: &Round<'_>, owners: &Owners) -> Snapshot {
             builder.assign(slot, *index);
         }
     }
-    for open in round.views.iter().flat_map(|view| view.open_slots()) {
+    let told = round.views.iter().flat_map(|view| view.open_slots());
+    for open in told.chain(unasked_open_slots(current, round)) {
         if still_open(open, round, owners) {
             builder.add_open_slot(open.clone());
         }
     }
     builder.build(current.generation + 1)
+}
+
+/// Only the two nodes concerned show an open slot: if neither was asked, the table's word stands.
+fn unasked_open_slots<'a>(
+    current: &'a Snapshot,
+    round: &Round<'_>,
+) -> impl Iterator<Item = &'a OpenSlot> {
+    let answered: Vec<&NodeId> = round
+        .views
+        .iter()
+        .filter_map(|view| view.myself.as_ref())
+        .collect();
+    let asked = move |id: &Option<NodeId>| id.as_ref().is_some_and(|id| answered.contains(&id));
+    current
+        .open_slots()
+        .iter()
+        .filter(move |open| !asked(&open.source) && !asked(&open.target))
 }
 
 /// An open slot that already belongs to its target is open in an old view only.

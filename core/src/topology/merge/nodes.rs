@@ -18,7 +18,7 @@ pub(super) fn merge_rows(id: &NodeId, round: &Round<'_>, current: &Snapshot) -> 
         hostname: main.hostname.clone(),
         role: main.role,
         primary_id: main.primary_id.clone(),
-        state: state(id, &rows, own.is_some()),
+        state: state(id, &rows, own.is_some(), current),
         link_connected: own.is_some() || majority(&rows, |row| row.link_connected),
         config_epoch: main.config_epoch.unwrap_or_default(),
     })
@@ -50,8 +50,14 @@ fn majority(rows: &[(&View, &ViewNode)], holds: impl Fn(&ViewNode) -> bool) -> b
     rows.iter().filter(|(_, row)| holds(row)).count() * 2 > rows.len()
 }
 
-/// A node never calls itself failed, so its own row has no vote; but a node that answered is not dead.
-fn state(id: &NodeId, rows: &[(&View, &ViewNode)], answered: bool) -> NodeState {
+/// A node never calls itself failed, so its own row has no vote; but a node that answered is not dead. One other node alone does
+/// not clear it of an earlier complaint: nodes learn of a failure at different times, and the state would flap.
+fn state(
+    id: &NodeId,
+    rows: &[(&View, &ViewNode)],
+    answered: bool,
+    current: &Snapshot,
+) -> NodeState {
     let others = rows
         .iter()
         .filter(|(view, _)| view.myself.as_ref() != Some(id));
@@ -61,12 +67,16 @@ fn state(id: &NodeId, rows: &[(&View, &ViewNode)], answered: bool) -> NodeState 
         failed += usize::from(row.state == NodeState::Failed);
         complaints += usize::from(row.state != NodeState::Ok);
     }
-    if complaints == 0 {
+    let told = if complaints == 0 {
         NodeState::Ok
     } else if failed * 2 >= voters && failed > 0 && !answered {
         NodeState::Failed
     } else {
         NodeState::Suspect
+    };
+    match current.node_by_id(id) {
+        Some(before) if !answered && voters < 2 => told.max(before.state),
+        _ => told,
     }
 }
 

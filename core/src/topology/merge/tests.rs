@@ -423,6 +423,44 @@ fn open_slots_are_kept_until_they_have_arrived() {
 }
 
 #[test]
+fn an_open_slot_stays_open_while_neither_of_its_two_nodes_was_asked() {
+    let migrating = format!("0-5460 [100->-{}]", id(2));
+    let source = changed(&HEALTHY, &[(1, "master", None, 1, &migrating)]);
+    let current = merged(&three_shards(), &[view(1, &source)]);
+    assert_eq!(
+        merged(&current, &[view(3, &HEALTHY), view(4, &HEALTHY)])
+            .open_slots()
+            .len(),
+        1
+    );
+    assert_eq!(
+        merged(&current, &[view(1, &HEALTHY), view(4, &HEALTHY)]).open_slots(),
+        []
+    );
+    assert_eq!(merged(&current, &[view(2, &HEALTHY)]).open_slots(), []);
+}
+
+#[test]
+fn one_other_node_alone_does_not_clear_a_node_of_a_complaint() {
+    let down = changed(&HEALTHY, &[(1, "master,fail", None, 1, "0-5460")]);
+    let state = |snapshot: &Snapshot| snapshot.node_by_id(&id(1)).unwrap().state;
+    let current = merged(&three_shards(), &[view(2, &down)]);
+    assert_eq!(state(&current), NodeState::Failed);
+    assert_eq!(
+        state(&merged(&current, &[view(3, &HEALTHY)])),
+        NodeState::Failed
+    );
+    assert_eq!(
+        state(&merged(&current, &[view(3, &HEALTHY), view(2, &HEALTHY)])),
+        NodeState::Ok
+    );
+    assert_eq!(
+        state(&merged(&current, &[view(1, &HEALTHY)])),
+        NodeState::Ok
+    );
+}
+
+#[test]
 fn views_without_epochs_are_merged_by_majority() {
     let slots = |target: u16, by: u16| {
         let node = |number: u16| {
