@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use harness::{
-    Cluster, Direction, FaultProxy, Load, LoadOptions, Node, Reply, Version, case, key_in_slot,
-    slot_of,
+    Action, Cluster, Conn, Direction, FaultProxy, Load, LoadOptions, Node, Reply, ScriptedCluster,
+    Version, case, key_in_slot, slot_of,
 };
 use std::time::Duration;
 
@@ -85,6 +85,86 @@ fn a_node_comes_back_on_another_ip() -> Result<()> {
             conn.call(&["SET", &key_in_slot(0, 1), "x"])?,
             Reply::Simple("OK".to_owned())
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn all_nodes_come_back_on_other_ips_at_once() -> Result<()> {
+    for version in Version::FULL {
+        case(|| {
+            let mut cluster = Cluster::new(version).start()?;
+            for node in 0..cluster.nodes().len() {
+                cluster.node_mut(node)?.kill()?;
+            }
+            for node in 0..cluster.nodes().len() {
+                cluster.node_mut(node)?.restart_elsewhere()?;
+            }
+            cluster.meet_all()?;
+            cluster.wait_ok()?;
+            cluster.wait_replicas_synced()
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_relay_cuts_stalls_and_refuses() -> Result<()> {
+    case(|| {
+        let node = Node::standalone(Version::Redis70)?;
+        let relay = FaultProxy::start(node.address())?;
+        let mut conn = Conn::open(relay.address())?;
+        assert_eq!(conn.line("PING")?.text()?, "PONG");
+        relay.stall(Direction::ToClient, true);
+        conn.send(&["PING"])?;
+        ensure!(
+            !conn.has_reply_within(Duration::from_millis(50))?,
+            "a stalled relay passed bytes"
+        );
+        relay.stall(Direction::ToClient, false);
+        assert_eq!(conn.read()?.text()?, "PONG");
+        relay.cut_after(Direction::ToClient, Some(10));
+        conn.send(&["ECHO", "0123456789"])?;
+        assert_eq!(conn.read_to_close()?, b"$10\r\n01234");
+        relay.cut_after(Direction::ToClient, None);
+        relay.refuse(true);
+        let refused = Conn::open(relay.address())?.read_to_close()?;
+        ensure!(refused.is_empty());
+        assert_eq!(relay.accepted(), 2);
+        Ok(())
+    })
+}
+
+#[test]
+fn scripted_nodes_redirect_and_count() -> Result<()> {
+    case(|| {
+        let cluster = ScriptedCluster::start(2, |request| match request.text(1).as_str() {
+            "half" => Action::ReplyThenClose(b"$5\r\nab".to_vec()),
+            _ => Action::Default,
+        })?;
+        let mut first = Conn::open(cluster.addresses()[0])?;
+        let mut second = Conn::open(cluster.addresses()[1])?;
+        let key = key_in_slot(16_000, 1);
+        let moved = format!("MOVED 16000 {}", cluster.addresses()[1]);
+        assert_eq!(
+            first.call(&["SET", &key, "v"])?.error(),
+            Some(moved.as_str())
+        );
+        ensure!(second.call(&["SET", &key, "v"])?.is_ok());
+        ensure!(first.line("ASKING")?.is_ok());
+        assert_eq!(first.call(&["GET", &key])?.text()?, "v");
+        assert_eq!(first.call(&["GET", &key])?.error(), Some(moved.as_str()));
+        ensure!(
+            first
+                .line("CLUSTER NODES")?
+                .text()?
+                .contains("myself,master - 0 0 1 connected 0-8191")
+        );
+        ensure!(
+            second.line("GET half").is_err(),
+            "half a reply was taken for a whole one"
+        );
+        assert_eq!((cluster.count("SET"), cluster.count("GET")), (2, 3));
         Ok(())
     })
 }
