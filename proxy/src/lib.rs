@@ -1,4 +1,15 @@
 //! The tokio shell around `slotway-core`: sockets, threads, discovery, admin HTTP and the command line.
 #![forbid(unsafe_code)]
 
+mod admin;
+pub mod cli;
+mod demo;
+pub mod discovery;
+mod explain;
+pub mod facts;
+pub mod listener;
 pub mod registry;
+pub mod shutdown;
+pub mod supervisor;
+pub mod telemetry;
+pub mod worker;

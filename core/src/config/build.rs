@@ -204,7 +204,6 @@ impl Reader<'_> {
         LimitsConfig {
             max_clients: self.count(&keys::LIMITS_MAX_CLIENTS, 0),
             pipeline_count: self.count(&keys::LIMITS_PIPELINE_COUNT, 0),
-            pipeline_bytes: self.size(&keys::LIMITS_PIPELINE_BYTES),
             park_count: self.count(&keys::LIMITS_PARK_COUNT, 0),
             park_bytes: self.size(&keys::LIMITS_PARK_BYTES),
             park_timeout: self.time(&keys::LIMITS_PARK_TIMEOUT),

@@ -238,9 +238,6 @@ keys! {
     /// [O9]: more would not raise throughput, only let one client's pipeline delay the others; longer pipelines wait unread.
     LIMITS_PIPELINE_COUNT "limits.pipeline_count" "SLOTWAY_LIMITS_PIPELINE_COUNT" "" count(1, 1_000_000, 256)
         => "Requests of one client under way at a time; further ones wait unread in its socket. No pipeline is too long for it.";
-    /// [O9].
-    LIMITS_PIPELINE_BYTES "limits.pipeline_bytes" "SLOTWAY_LIMITS_PIPELINE_BYTES" "" size(64 * KIB, 64 * GIB, 16 * MIB)
-        => "The same in bytes of requests.";
     /// [PK1].
     LIMITS_PARK_COUNT "limits.park_count" "SLOTWAY_LIMITS_PARK_COUNT" "" count(0, 10_000_000, 100_000)
         => "Requests that wait for a shard without a primary, shared evenly by the workers; more are refused.";

@@ -118,8 +118,6 @@ pub struct LimitsConfig {
     pub max_clients: usize,
     /// Unanswered requests of one session.
     pub pipeline_count: usize,
-    /// Bytes of unanswered requests of one session.
-    pub pipeline_bytes: usize,
     /// Parked requests of the process.
     pub park_count: usize,
     /// Bytes of parked requests of the process.

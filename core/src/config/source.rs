@@ -9,6 +9,9 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{Fault, Origin};
 use super::keys::{KEYS, Key, Kind, REPEATABLE, SECTIONS};
 
+/// What every environment variable of ours begins with.
+const PREFIX: &str = "SLOTWAY_";
+
 /// A value as given, before its key says what it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Raw {
@@ -205,7 +208,7 @@ impl Settings {
         variables: impl Iterator<Item = (&'e str, &'e str)>,
     ) {
         for (name, value) in
-            variables.filter(|(name, value)| name.starts_with("SLOTWAY_") && !value.is_empty())
+            variables.filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty())
         {
             if let Some(key) = KEYS.iter().find(|key| key.env == name) {
                 let origin = Origin::Environment(name.to_owned());
@@ -306,17 +309,17 @@ fn mistyped_variable(name: &str) -> Option<&'static str> {
     if service_link {
         return None;
     }
-    let near = nearest(name, KEYS.iter().map(|key| key.env));
+    let meant = |env: &'static str| env.strip_prefix(PREFIX).unwrap_or(env);
+    let rest = name.strip_prefix(PREFIX)?;
+    let near = nearest(rest, KEYS.iter().map(|key| meant(key.env)));
+    let near = near.and_then(|near| KEYS.iter().find(|key| meant(key.env) == near));
     let section = SECTIONS.iter().find(|(section, _)| {
-        name.strip_prefix("SLOTWAY_")
-            .and_then(|rest| rest.strip_prefix(&*section.to_uppercase()))
-            .is_some_and(|rest| rest.starts_with('_'))
+        let after = rest.strip_prefix(&*section.to_uppercase());
+        after.is_some_and(|after| after.starts_with('_'))
     });
-    near.or_else(|| {
-        section
-            .and_then(|(section, _)| KEYS.iter().find(|key| key.section() == *section))
-            .map(|key| key.env)
-    })
+    let of_section =
+        section.and_then(|(section, _)| KEYS.iter().find(|key| key.section() == *section));
+    near.or(of_section).map(|key| key.env)
 }
 
 /// The candidate within a few typing errors of `name`, if any.

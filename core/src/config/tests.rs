@@ -260,7 +260,12 @@ fn passwords_come_from_the_value_or_a_file_and_are_never_shown() {
     )
     .unwrap();
     assert_eq!(
-        config.listeners[0].requirepass.as_ref().unwrap().expose().as_ref(),
+        config.listeners[0]
+            .requirepass
+            .as_ref()
+            .unwrap()
+            .expose()
+            .as_ref(),
         "from file"
     );
     assert!(!format!("{config:?}").contains("from file"));
@@ -288,7 +293,10 @@ fn passwords_come_from_the_value_or_a_file_and_are_never_shown() {
     );
     let by_file = format!("{MINIMAL}upstream.password_file = '/missing'\n");
     let config = build(&by_file, &[("SLOTWAY_UPSTREAM_PASSWORD", "outside")], &[]).unwrap();
-    assert_eq!(config.upstream.password.unwrap().expose().as_ref(), "outside");
+    assert_eq!(
+        config.upstream.password.unwrap().expose().as_ref(),
+        "outside"
+    );
 
     assert!(faults(&by_file)[0].contains("cannot be read: no such file"));
     assert!(
@@ -358,6 +366,8 @@ fn mistyped_variables_are_refused_and_foreign_ones_ignored() {
         ("SLOTWAY_PORT_6379_TCP_ADDR", "10.0.0.1"),
         ("SLOTWAY_ADMIN_SERVICE_PORT_HTTP", "9379"),
         ("SLOTWAY_TESTS_SERVERS", "/tmp"),
+        ("SLOTWAY_BIN", "/tmp/slotway"),
+        ("SLOTWAY_CONFIG", "/etc/slotway.toml"),
     ];
     assert!(build(MINIMAL, &foreign, &[]).is_ok());
 }

@@ -80,8 +80,8 @@ metrics! {
     UPSTREAM_READ Counter "slotway_upstream_read_bytes_total" [] "Bytes read from nodes.";
     UPSTREAM_WRITTEN Counter "slotway_upstream_written_bytes_total" [] "Bytes written to nodes.";
 
-    NODE_CONNECTIONS Gauge "slotway_node_connections" ["node", "address"] "Connections of workers to the node.";
-    NODE_UP Gauge "slotway_node_up" ["node", "address"] "1 if every worker that uses the node is connected to it.";
+    NODE_CONNECTIONS Gauge "slotway_node_connections" ["node", "address"] "Workers that are connected to the node.";
+    NODE_UP Gauge "slotway_node_up" ["node", "address"] "0 if the cluster counts the node as failed, or requests wait for a connection to it; else 1.";
     NODE_IN_FLIGHT Gauge "slotway_node_requests_in_flight" ["node", "address"]
         "Requests written to the node, or queued for it, and not answered yet.";
     NODE_ANSWERED Counter "slotway_node_requests_total" ["node", "address"] "Requests the node answered.";

@@ -101,20 +101,23 @@ pub fn spawn(settings: WorkerSettings) -> std::io::Result<(WorkerHandle, JoinHan
     let (messages, inbox) = mpsc::unbounded_channel();
     let connections = Arc::new(AtomicUsize::new(0));
     let handle = WorkerHandle { messages, connections: Arc::clone(&connections) };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default());
-    // A local runtime belongs to the thread that makes it: try here first so that the caller learns of a failure.
-    drop(runtime?);
+    // A local runtime belongs to the thread that makes it: the thread tells whether it could.
+    let (made, is_made) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("worker-{}", settings.id)).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default());
         match runtime {
-            Ok(runtime) => runtime.block_on(run(settings, inbox, connections)),
-            Err(error) => tracing::error!(%error, "worker could not start"),
+            Ok(runtime) => {
+                let _ = made.send(Ok(()));
+                runtime.block_on(run(settings, inbox, connections));
+            }
+            Err(error) => {
+                let _ = made.send(Err(error));
+            }
         }
     })?;
+    is_made.recv().unwrap_or_else(|_ended| Err(std::io::Error::other("the thread ended at once")))?;
     Ok((handle, thread))
 }
 
