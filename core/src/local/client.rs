@@ -1,5 +1,7 @@
 //! CLIENT: what a client may know and change about itself and about the other clients of this process.
 
+use std::collections::BTreeMap;
+
 use super::client_filter::{Filter, FilterError};
 use super::client_line::write_line;
 use super::connection::{is_plain, set_name};
@@ -74,10 +76,12 @@ fn list(call: &mut Call<'_>) {
         Ok(filter) => filter,
         Err(error) => return call.error(error.text()),
     };
-    let mut lines = Vec::new();
+    let mut lines = BTreeMap::new();
     let mut show = |row: &ClientRow<'_>| {
         if filter.accepts(row) {
-            write_line(row, &mut lines);
+            let mut line = Vec::new();
+            write_line(row, &mut line);
+            lines.insert(row.id, line);
         }
     };
     // A few ids are looked up; the registry of a busy proxy is large.
@@ -89,7 +93,9 @@ fn list(call: &mut Call<'_>) {
         }
         None => call.env.for_each_client(&mut show),
     }
-    call.text(&lines);
+    // The oldest first, as on a server.
+    let lines: Vec<Vec<u8>> = lines.into_values().collect();
+    call.text(&lines.concat());
 }
 
 /// CLIENT KILL in its old form (`addr:port`) and its new one (filters). It reaches clients of this process only.

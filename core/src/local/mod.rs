@@ -20,7 +20,7 @@ mod secret;
 mod sha1;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use cluster::refuse_disabled as refuse_cluster_disabled;
 pub use environment::{

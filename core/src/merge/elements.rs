@@ -32,6 +32,11 @@ pub(super) fn elements(reply: &[u8]) -> Option<Vec<&[u8]>> {
     rest.is_empty().then_some(elements)
 }
 
+/// Whether this is one complete value and nothing else.
+pub(super) fn is_one_value(bytes: &[u8]) -> bool {
+    next_value(bytes).is_some_and(|(_, rest)| rest.is_empty())
+}
+
 /// One complete value and what is behind it.
 fn next_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = ReplyScanner::new().scan(bytes).ok()??;

@@ -11,7 +11,7 @@ pub mod scan;
 #[cfg(test)]
 mod tests;
 
-use elements::{elements, without_attributes};
+use elements::{elements, is_one_value, without_attributes};
 pub use rule::Rule;
 use rule::{Combine, Failure};
 
@@ -280,7 +280,7 @@ fn and(replies: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Unexpected> {
 /// SCRIPT LOAD, FUNCTION LOAD [Q6] [Q7].
 fn same(replies: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Unexpected> {
     let (first, others) = replies.split_first().ok_or(Unexpected)?;
-    if others.iter().any(|reply| reply != first) {
+    if !is_one_value(first) || others.iter().any(|reply| reply != first) {
         return Err(Unexpected);
     }
     out.extend_from_slice(first);
@@ -316,8 +316,9 @@ fn first_where(
     out: &mut Vec<u8>,
 ) -> Result<(), Unexpected> {
     for reply in good(verdicts) {
-        let Ok(Some((value, _))) = parse_value(reply) else {
-            return Err(Unexpected);
+        let value = match parse_value(reply) {
+            Ok(Some((value, end))) if end == reply.len() => value,
+            _ => return Err(Unexpected),
         };
         if wanted(&value) {
             out.extend_from_slice(reply);
