@@ -8,6 +8,7 @@ pub mod discovery;
 mod explain;
 pub mod facts;
 pub mod listener;
+mod question;
 pub mod registry;
 pub mod shutdown;
 pub mod supervisor;

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use slotway_core::resp::{Value, parse_value, write};
 use slotway_core::slot::SLOT_COUNT;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use slotway_core::topology::Address;
 use tokio::time::{Instant, sleep};
 
 use super::servers::Servers;
+use crate::question::{Answer, Questioner};
 
 /// A cluster on one machine is formed in some 3 s, of which servers insist on 2.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -58,15 +57,10 @@ async fn connect(
     address: SocketAddr,
     deadline: Instant,
 ) -> anyhow::Result<Node> {
+    let target = Address::new(&address.ip().to_string(), address.port());
     loop {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                return Ok(Node {
-                    address,
-                    stream,
-                    buffer: Vec::new(),
-                });
-            }
+        match Questioner::connect(&target).await {
+            Ok(questions) => return Ok(Node { address, questions }),
             Err(error) if Instant::now() > deadline => {
                 return Err(error)
                     .with_context(|| format!("the server on {address} does not listen"));
@@ -133,8 +127,7 @@ async fn version(node: &mut Node) -> anyhow::Result<String> {
 /// A connection to one server.
 struct Node {
     address: SocketAddr,
-    stream: TcpStream,
-    buffer: Vec<u8>,
+    questions: Questioner,
 }
 
 impl Node {
@@ -170,30 +163,8 @@ impl Node {
     }
 
     /// Sends a command; the reply as text, or the error.
-    async fn ask(&mut self, words: &[&str]) -> anyhow::Result<Result<String, String>> {
-        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-        let mut request = Vec::new();
-        write::command(&mut request, &words);
-        self.stream.write_all(&request).await?;
-        self.buffer.clear();
-        loop {
-            if let Some((value, _)) =
-                parse_value(&self.buffer).map_err(|error| anyhow::anyhow!("{error:?}"))?
-            {
-                return Ok(text(&value));
-            }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                bail!("the server on {} closed the connection", self.address);
-            }
-        }
-    }
-}
-
-fn text(value: &Value<'_>) -> Result<String, String> {
-    let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match value {
-        Value::Error(error) | Value::BulkError(error) => Err(show(error)),
-        Value::Simple(text) | Value::Bulk(text) => Ok(show(text)),
-        other => Ok(format!("{other:?}")),
+    async fn ask(&mut self, words: &[&str]) -> anyhow::Result<Answer> {
+        let asked = self.questions.ask(words).await;
+        asked.with_context(|| format!("the server on {} does not answer", self.address))
     }
 }

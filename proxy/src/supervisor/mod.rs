@@ -9,6 +9,7 @@
 //! messages and snapshots pass between them.
 
 mod figures;
+mod servers;
 mod settings;
 mod status;
 mod workers;
@@ -25,7 +26,7 @@ use slotway_core::config::{Config, ListenerConfig};
 use slotway_core::topology::Snapshot;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, spawn_local};
 
 use crate::admin::{self, Admin};
@@ -182,13 +183,20 @@ impl Proxy {
         let acceptors = accept_all(config, sockets, &workers, &status);
         status.set_listening();
 
-        let told = Rc::clone(&workers);
+        let (told, changed) = (Rc::clone(&workers), Rc::new(Notify::new()));
+        spawn_local(servers::publish(
+            Arc::clone(&facts),
+            config.upstream.clone(),
+            Arc::clone(&snapshot),
+            Rc::clone(&changed),
+        ));
         let discovery = Discovery::new(
             DiscoverySettings::new(&config.upstream),
             Arc::clone(&snapshot),
             hints_in,
             move |_: &Snapshot| {
                 told.broadcast(|| WorkerMessage::SnapshotChanged);
+                changed.notify_one();
             },
         );
         let discovery_status = discovery.status();
