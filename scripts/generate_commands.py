@@ -90,16 +90,13 @@ class Connection:
         return self.value()
 
     def value(self):
-        line = self.file.readline()
-        kind, rest = line[:1], line[1:-2]
+        kind, rest = (line := self.file.readline())[:1], line[1:-2]
         if kind == b"-":
             raise RuntimeError(rest.decode())
         if kind == b"+":
             return rest.decode()
-        if kind == b":":
-            return int(rest)
-        if kind == b"_":
-            return None
+        if kind in (b":", b"_"):
+            return int(rest) if rest else None
         if kind in b"$=":
             return self.file.read(int(rest) + 2)[:-2].decode()[4 if kind == b"=" else 0:]
         if kind in b"*~":

@@ -6,8 +6,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use slotway_core::command::{
-    Class, KeyList, KeyOutcome, Lookup, effective_class, extract_keys, lookup, reply_command, write_unknown_command,
-    write_unknown_subcommand,
+    Class, KeyList, KeyOutcome, Lookup, effective_class, extract_keys, lookup, reply_command,
+    write_unknown_command, write_unknown_subcommand,
 };
 use slotway_core::resp::{ArgRange, Args, Protocol, parse_value};
 
@@ -15,7 +15,10 @@ use slotway_core::resp::{ArgRange, Args, Protocol, parse_value};
 fn request(before: &[&[u8]], words: &[&[u8]]) -> (Vec<u8>, Vec<ArgRange>) {
     let (mut bytes, mut ranges) = (Vec::new(), Vec::new());
     for word in before.iter().chain(words) {
-        ranges.push(ArgRange { start: bytes.len() as u32, len: word.len() as u32 });
+        ranges.push(ArgRange {
+            start: bytes.len() as u32,
+            len: word.len() as u32,
+        });
         bytes.extend_from_slice(word);
     }
     (bytes, ranges)
@@ -36,7 +39,11 @@ fuzz_target!(|data: &[u8]| {
             let mut keys = KeyList::new();
             let outcome = extract_keys(spec, args, &mut keys);
             assert_eq!(outcome == KeyOutcome::Keys, !keys.as_slice().is_empty());
-            assert!(keys.as_slice().iter().all(|&index| index > 0 && (index as usize) < args.len()));
+            assert!(
+                keys.as_slice()
+                    .iter()
+                    .all(|&index| index > 0 && (index as usize) < args.len())
+            );
             let mut once = keys.as_slice().to_vec();
             once.sort_unstable();
             once.dedup();
@@ -48,12 +55,20 @@ fuzz_target!(|data: &[u8]| {
             assert!(class == spec.class || class == Class::Blocking);
         }
         Lookup::UnknownCommand => write_unknown_command(args, &mut out),
-        Lookup::UnknownSubcommand(_) | Lookup::MissingSubcommand(_) => write_unknown_subcommand(args, &mut out),
+        Lookup::UnknownSubcommand(_) | Lookup::MissingSubcommand(_) => {
+            write_unknown_subcommand(args, &mut out)
+        }
     }
     if !out.is_empty() {
         assert_one_value(&out);
     }
-    for subcommand in [&b"GETKEYS"[..], b"GETKEYSANDFLAGS", b"INFO", b"DOCS", b"LIST"] {
+    for subcommand in [
+        &b"GETKEYS"[..],
+        b"GETKEYSANDFLAGS",
+        b"INFO",
+        b"DOCS",
+        b"LIST",
+    ] {
         let (bytes, ranges) = request(&[b"COMMAND", subcommand], &words);
         let mut out = Vec::new();
         reply_command(Args::new(&bytes, &ranges), Protocol::Resp3, &mut out);
