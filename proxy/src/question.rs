@@ -112,8 +112,8 @@ mod tests {
                 .ask(&["PING"])
                 .await
         };
-        let (served, answer) = tokio::join!(server, client);
-        served?;
+        // The server may find that the client has had enough.
+        let (_, answer) = tokio::join!(server, client);
         answer
     }
 

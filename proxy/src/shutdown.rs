@@ -11,6 +11,8 @@ pub enum Signal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP: the terminal was closed.
+    Hangup,
 }
 
 impl Signal {
@@ -20,6 +22,7 @@ impl Signal {
         match self {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
+            Self::Hangup => "SIGHUP",
         }
     }
 
@@ -29,19 +32,21 @@ impl Signal {
         match self {
             Self::Interrupt => 130,
             Self::Terminate => 143,
+            Self::Hangup => 129,
         }
     }
 }
 
-/// Receives the signals from its creation on; until it is dropped they no longer end the process by themselves.
+/// Receives the signals from its creation on; until the process ends they no longer end it by themselves.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
+    hangup: Option<unix::Signal>,
 }
 
 impl Signals {
-    /// Starts to receive.
+    /// Starts to receive SIGINT and SIGTERM.
     ///
     /// # Errors
     /// When the system does not let us.
@@ -52,7 +57,20 @@ impl Signals {
         Ok(Self {
             interrupt: unix::signal(SignalKind::interrupt())?,
             terminate: unix::signal(SignalKind::terminate())?,
+            hangup: None,
         })
+    }
+
+    /// Receives SIGHUP too: for a program that lives as long as its terminal.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O.
+    pub fn with_terminal(self) -> io::Result<Self> {
+        let hangup = Some(unix::signal(SignalKind::hangup())?);
+        Ok(Self { hangup, ..self })
     }
 
     /// The next signal.
@@ -60,9 +78,16 @@ impl Signals {
     /// # Cancel safety
     /// A signal that arrives while nobody waits is kept; several of one kind count as one.
     pub async fn next(&mut self) -> Signal {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
+            _ = hangup => Signal::Hangup,
         }
     }
 }

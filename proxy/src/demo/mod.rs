@@ -45,7 +45,8 @@ pub(crate) fn demo(arguments: &DemoArgs, out: &mut dyn Write) -> anyhow::Result<
     let program = servers::find_program(arguments.server.as_deref())?;
     let runtime = supervisor::runtime()?;
     let code = runtime.block_on(async {
-        let mut signals = Signals::new()?;
+        // Closing the terminal must not leave servers behind.
+        let mut signals = Signals::new()?.with_terminal()?;
         let start = Instant::now();
         writeln!(
             out,

@@ -12,6 +12,8 @@ mod figures;
 mod servers;
 mod settings;
 mod status;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 use std::net::SocketAddr;
