@@ -22,7 +22,8 @@ impl Facts {
     #[must_use]
     pub fn new(workers: usize) -> Self {
         let mut id = [0; 20];
-        read_random(&mut id);
+        // Without random bytes the id is still 40 digits, only not unique; the failure is logged.
+        let _ = read_random(&mut id);
         Self {
             run_id: id.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
             start: Instant::now(),
@@ -62,16 +63,17 @@ impl Facts {
         self.process.store(Arc::new(facts));
     }
 
-    /// Fills `bytes` from the kernel's source of random bytes.
-    pub fn fill_random(&self, bytes: &mut [u8]) {
-        read_random(bytes);
+    /// Fills `bytes` from the kernel's source of random bytes; false if there is none.
+    #[must_use]
+    pub fn fill_random(&self, bytes: &mut [u8]) -> bool {
+        read_random(bytes)
     }
 }
 
-fn read_random(bytes: &mut [u8]) {
+fn read_random(bytes: &mut [u8]) -> bool {
     let read = std::fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(bytes));
-    if let Err(error) = read {
-        // Without the device nothing secure can be made; the caller's bytes stay zero and the operator is told.
+    if let Err(error) = &read {
         tracing::error!(%error, "no random bytes from /dev/urandom");
     }
+    read.is_ok()
 }

@@ -40,7 +40,9 @@ fn gen_pass(call: &mut Call<'_>) {
         }
     };
     let mut random = vec![0; digits.div_ceil(2)];
-    call.env.fill_random(&mut random);
+    if !call.env.fill_random(&mut random) {
+        return call.error("ERR proxy: no source of random numbers");
+    }
     let mut password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     password.truncate(digits);
     write::bulk(call.out, password.as_bytes());

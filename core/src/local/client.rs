@@ -17,8 +17,8 @@ pub(super) fn client(spec: &Spec, call: &mut Call<'_>) {
         id::CLIENT_GETNAME => get_name(call),
         id::CLIENT_SETNAME => set_name(call),
         id::CLIENT_SETINFO => set_info(call),
-        id::CLIENT_INFO => info(call),
-        id::CLIENT_LIST => list(call),
+        id::CLIENT_INFO => info(spec, call),
+        id::CLIENT_LIST => list(spec, call),
         id::CLIENT_NO_EVICT => switch(call, |call, on| call.client.no_evict = on),
         id::CLIENT_NO_TOUCH => switch(call, |call, on| call.client.no_touch = on),
         id::CLIENT_REPLY => reply(call),
@@ -64,23 +64,36 @@ fn set_info(call: &mut Call<'_>) {
     call.ok();
 }
 
-fn info(call: &mut Call<'_>) {
-    let mut lines = Vec::new();
-    call.env
-        .with_client(call.client.id, &mut |row| write_line(row, &mut lines));
-    call.text(&lines);
+fn info(spec: &Spec, call: &mut Call<'_>) {
+    let mut line = Vec::new();
+    let own_id = call.client.id;
+    call.env.with_client(own_id, &mut |row| {
+        write_line(&as_of_now(row, own_id, spec), &mut line);
+    });
+    call.text(&line);
 }
 
-fn list(call: &mut Call<'_>) {
+/// The registry learns of a client's last command when all that was read of it has been taken; the caller's is this one.
+fn as_of_now<'a>(row: &ClientRow<'a>, caller: u64, spec: &Spec) -> ClientRow<'a> {
+    let command = if row.id == caller {
+        spec.name
+    } else {
+        row.command
+    };
+    ClientRow { command, ..*row }
+}
+
+fn list(spec: &Spec, call: &mut Call<'_>) {
     let filter = match Filter::parse_list(call.args, call.client.id) {
         Ok(filter) => filter,
         Err(error) => return call.error(error.text()),
     };
+    let own_id = call.client.id;
     let mut lines = BTreeMap::new();
     let mut show = |row: &ClientRow<'_>| {
         if filter.accepts(row) {
             let mut line = Vec::new();
-            write_line(row, &mut line);
+            write_line(&as_of_now(row, own_id, spec), &mut line);
             lines.insert(row.id, line);
         }
     };

@@ -54,7 +54,11 @@ pub(super) struct Filter {
 impl Filter {
     /// CLIENT LIST: TYPE and ID, and the other filters of CLIENT KILL, together as Valkey 9 takes them.
     pub(super) fn parse_list(args: Args<'_>, caller: u64) -> Result<Self, FilterError> {
-        Self::default().with_options(args, caller, || FilterError::InvalidListId)
+        // Any integer is taken here; one that is no id matches no client.
+        let parse_id = |word: &[u8]| Some(u64::try_from(parse_integer(word)?).unwrap_or_default());
+        Self::default().with_options(args, caller, |word| {
+            parse_id(word).ok_or(FilterError::InvalidListId)
+        })
     }
 
     /// The new form of CLIENT KILL; the caller is spared unless SKIPME NO.
@@ -63,7 +67,13 @@ impl Filter {
             skip: Some(caller),
             ..Self::default()
         };
-        filter.with_options(args, caller, || FilterError::InvalidKillId)
+        let parse_id = |word: &[u8]| {
+            let id = u64::try_from(parse_integer(word)?).ok();
+            id.filter(|id| *id > 0)
+        };
+        filter.with_options(args, caller, |word| {
+            parse_id(word).ok_or(FilterError::InvalidKillId)
+        })
     }
 
     /// The old form of CLIENT KILL, which does not spare the caller.
@@ -78,7 +88,7 @@ impl Filter {
         mut self,
         args: Args<'_>,
         caller: u64,
-        bad_id: impl Fn() -> FilterError,
+        parse_id: impl Fn(&[u8]) -> Result<u64, FilterError>,
     ) -> Result<Self, FilterError> {
         let mut words = args.iter().skip(2).peekable();
         while let Some(option) = words.next() {
@@ -86,12 +96,12 @@ impl Filter {
             let is = |name: &str| option.eq_ignore_ascii_case(name.as_bytes());
             if is("ID") {
                 let ids = self.ids.get_or_insert_default();
-                ids.push(parse_id(value).ok_or_else(&bad_id)?);
+                ids.push(parse_id(value)?);
                 // Any number of ids may follow; the first word that is not a number is the next option.
                 while let Some(word) =
                     words.next_if(|word| word.first().is_some_and(u8::is_ascii_digit))
                 {
-                    ids.push(parse_id(word).ok_or_else(&bad_id)?);
+                    ids.push(parse_id(word)?);
                 }
             } else if is("TYPE") {
                 self.kind = Some(parse_kind(value)?);
@@ -140,12 +150,6 @@ impl Filter {
             && address(&self.remote, row.remote)
             && address(&self.local, row.local)
     }
-}
-
-fn parse_id(value: &[u8]) -> Option<u64> {
-    parse_integer(value)
-        .and_then(|id| u64::try_from(id).ok())
-        .filter(|id| *id > 0)
 }
 
 fn parse_kind(value: &[u8]) -> Result<Kind, FilterError> {

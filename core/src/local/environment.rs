@@ -184,8 +184,8 @@ pub struct ClientRow<'a> {
 pub trait Environment {
     /// Wall clock: microseconds since 1970.
     fn unix_micros(&self) -> u64;
-    /// Fills `bytes` from a source fit for passwords (ACL GENPASS).
-    fn fill_random(&self, bytes: &mut [u8]);
+    /// Fills `bytes` from a source fit for passwords (ACL GENPASS); false if there is none.
+    fn fill_random(&self, bytes: &mut [u8]) -> bool;
     /// The listener of the client that is being answered.
     fn listener(&self) -> &ListenerSettings;
     /// What is known of the servers.

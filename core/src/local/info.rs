@@ -53,6 +53,11 @@ impl Section {
         }
     }
 
+    /// Is there anything to say? A Keyspace section without a database would say that there are no keys.
+    fn known(self, upstream: &UpstreamFacts) -> bool {
+        self != Self::Keyspace || upstream.keys.is_some()
+    }
+
     /// Does the request name this section, or all of them?
     fn wanted(self, call: &Call<'_>) -> bool {
         let mut names = call.args.iter().skip(1).peekable();
@@ -86,7 +91,7 @@ pub(super) fn info(call: &mut Call<'_>) {
     let mut text = Text(String::new());
     for section in Section::ALL
         .into_iter()
-        .filter(|section| section.wanted(call))
+        .filter(|section| section.wanted(call) && section.known(&upstream))
     {
         if !text.0.is_empty() {
             text.0.push_str("\r\n");

@@ -33,9 +33,6 @@ use crate::command::{Spec, id, reply_command};
 use crate::resp::{Args, write};
 use crate::session::client_state::ClientState;
 
-/// The whole error reply to a client that has not authenticated.
-pub const NOAUTH: &[u8] = b"-NOAUTH Authentication required.\r\n";
-
 /// Most bytes of an argument that an error repeats.
 const QUOTED_BYTES: usize = 128;
 
@@ -144,7 +141,7 @@ fn answer_container(spec: &Spec, call: &mut Call<'_>) {
 }
 
 /// May a client that has not given the password use this command? As on the servers: only to authenticate, reset or leave.
-/// The others get [`NOAUTH`].
+/// The others get `NOAUTH Authentication required.`
 #[must_use]
 pub fn allowed_unauthenticated(spec: &Spec) -> bool {
     matches!(spec.id, id::AUTH | id::HELLO | id::QUIT | id::RESET)

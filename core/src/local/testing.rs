@@ -17,6 +17,8 @@ pub(crate) struct TestEnvironment {
     pub(crate) upstream: UpstreamFacts,
     pub(crate) process: ProcessFacts,
     pub(crate) unix_micros: u64,
+    /// There is a source of random numbers.
+    pub(crate) random: bool,
     /// Age and idle seconds of every client.
     pub(crate) ages: (u64, u64),
     pub(crate) clients: RefCell<BTreeMap<u64, ClientState>>,
@@ -32,6 +34,7 @@ impl TestEnvironment {
                 version: "1.2.3",
                 ..ProcessFacts::default()
             },
+            random: true,
             unix_micros: 1_700_000_000_000_042,
             ages: (9, 4),
             clients: RefCell::default(),
@@ -53,7 +56,7 @@ fn row_of(client: &ClientState, (age_seconds, idle_seconds): (u64, u64)) -> Clie
         protocol: client.protocol,
         age_seconds,
         idle_seconds,
-        command: "client|list",
+        command: "get",
         no_evict: client.no_evict,
         no_touch: client.no_touch,
         readonly: client.readonly,
@@ -67,11 +70,12 @@ impl Environment for TestEnvironment {
         self.unix_micros
     }
 
-    fn fill_random(&self, bytes: &mut [u8]) {
+    fn fill_random(&self, bytes: &mut [u8]) -> bool {
         bytes
             .iter_mut()
             .zip((0xa0_u8..=0xff).cycle())
             .for_each(|(byte, value)| *byte = value);
+        self.random
     }
 
     fn listener(&self) -> &ListenerSettings {

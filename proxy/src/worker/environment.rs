@@ -28,8 +28,8 @@ impl Environment for WorkerEnvironment {
         u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn fill_random(&self, bytes: &mut [u8]) {
-        self.facts.fill_random(bytes);
+    fn fill_random(&self, bytes: &mut [u8]) -> bool {
+        self.facts.fill_random(bytes)
     }
 
     fn listener(&self) -> &ListenerSettings {

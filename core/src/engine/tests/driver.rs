@@ -25,7 +25,9 @@ impl Environment for Double {
     fn unix_micros(&self) -> u64 {
         0
     }
-    fn fill_random(&self, _: &mut [u8]) {}
+    fn fill_random(&self, _: &mut [u8]) -> bool {
+        false
+    }
     fn listener(&self) -> &ListenerSettings {
         &self.listener
     }

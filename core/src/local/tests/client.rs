@@ -14,7 +14,7 @@ fn line(id: u64, name: &str, flags: &str, resp: u8) -> String {
     format!(
         "id={id} addr=10.0.0.9:{} laddr=10.0.0.1:6379 fd=8 name={name} age=9 idle=4 flags={flags} db=0 sub=0 psub=0 ssub=0 \
          multi=-1 watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r \
-         cmd=client|list user=default redir=-1 resp={resp} lib-name= lib-ver=\n",
+         cmd=client|info user=default redir=-1 resp={resp} lib-name= lib-ver=\n",
         40_000 + id
     )
 }
@@ -102,11 +102,24 @@ fn list_shows_the_clients_of_the_process_oldest_first() {
     let mut client = Fixture::with(three_clients);
     assert_eq!(ids(&client.run("CLIENT LIST")), ["1", "5", "8"]);
     assert_eq!(ids(&client.run("CLIENT LIST TYPE normal")), ["1", "5", "8"]);
+    let commands = client.run("CLIENT LIST ID 1 5");
+    let commands: Vec<&str> = commands
+        .split(" cmd=")
+        .skip(1)
+        .map(|rest| rest.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(
+        commands,
+        ["get", "client|list"],
+        "the caller's last command is this one"
+    );
     for none in [
         "TYPE master",
         "TYPE replica",
         "TYPE pubsub",
         "ID 999",
+        "ID 0",
+        "ID -1",
         "MAXAGE 10",
         "USER nobody",
     ] {

@@ -107,6 +107,15 @@ fn acl_whoami_and_genpass() {
 }
 
 #[test]
+fn a_password_is_never_made_without_randomness() {
+    let mut client = Fixture::with(|env| env.random = false);
+    assert_eq!(
+        client.run("ACL GENPASS"),
+        "-ERR proxy: no source of random numbers\r\n"
+    );
+}
+
+#[test]
 fn acl_cat_lists_categories_and_what_the_proxy_offers_of_them() {
     let mut client = Fixture::new();
     assert!(client.run("ACL CAT").contains("\r\n$9\r\nsortedset\r\n"));
