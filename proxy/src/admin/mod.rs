@@ -135,21 +135,18 @@ impl Admin {
         }
     }
 
-    /// Alive is: every worker's loop turns. What the nodes do has no part in it, or a dead cluster would get proxies restarted.
+    /// Alive is: every worker's loop turns. What the nodes do has no part in it, or a dead cluster would get proxies restarted;
+    /// nor has a shutdown, in which workers end one by one.
     async fn health(&self) -> Response<Full<Bytes>> {
-        let answered = self.workers.collect().await.len();
-        let missing = self.workers.len() - answered;
-        if missing == 0 {
+        let (stuck, ended) = self.workers.missing().await;
+        if stuck.is_empty() && (ended.is_empty() || self.status.draining()) {
             return reply(StatusCode::OK, PLAIN, "ok\n".to_owned());
         }
-        reply(
-            StatusCode::SERVICE_UNAVAILABLE,
-            PLAIN,
-            format!(
-                "{missing} of {} workers do not answer\n",
-                self.workers.len()
-            ),
-        )
+        let text = format!(
+            "of {} workers, {stuck:?} do not answer and {ended:?} have ended\n",
+            self.workers.len()
+        );
+        reply(StatusCode::SERVICE_UNAVAILABLE, PLAIN, text)
     }
 
     /// Why clients should not be sent here now, if there is a reason.

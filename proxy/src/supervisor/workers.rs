@@ -57,21 +57,51 @@ impl Workers {
 
     /// The report of every worker that answers in time, by its number.
     pub(crate) async fn collect(&self) -> Vec<(usize, Box<WorkerReport>)> {
-        let mut waiting = Vec::with_capacity(self.handles.len());
-        for (number, handle) in self.handles.iter().enumerate() {
+        let answers = self.ask().await.into_iter().enumerate();
+        answers
+            .filter_map(|(number, answer)| Some((number, answer.ok()?)))
+            .collect()
+    }
+
+    /// Numbers of the workers that do not answer in time, and of those that have ended.
+    pub(crate) async fn missing(&self) -> (Vec<usize>, Vec<usize>) {
+        let answers = self.ask().await;
+        let numbers = |wanted: Missing| {
+            let found = answers
+                .iter()
+                .enumerate()
+                .filter(|(_, answer)| answer.as_ref().err() == Some(&wanted));
+            found.map(|(number, _)| number).collect()
+        };
+        (numbers(Missing::Stuck), numbers(Missing::Ended))
+    }
+
+    /// Asks every worker for its report.
+    async fn ask(&self) -> Vec<Result<Box<WorkerReport>, Missing>> {
+        let ask = |handle: &WorkerHandle| {
             let (sender, receiver) = oneshot::channel();
             handle.send(WorkerMessage::Collect(sender));
-            waiting.push((number, receiver));
-        }
+            receiver
+        };
+        let waiting: Vec<_> = self.handles.iter().map(ask).collect();
         let deadline = tokio::time::Instant::now() + COLLECT_TIMEOUT;
-        let mut reports = Vec::with_capacity(waiting.len());
-        for (number, receiver) in waiting {
-            match tokio::time::timeout_at(deadline, receiver).await {
-                Ok(Ok(report)) => reports.push((number, report)),
-                Ok(Err(_)) => tracing::warn!(worker = number, "worker has ended"),
-                Err(_) => tracing::warn!(worker = number, "worker does not answer"),
-            }
+        let mut answers = Vec::with_capacity(waiting.len());
+        for receiver in waiting {
+            answers.push(match tokio::time::timeout_at(deadline, receiver).await {
+                Ok(Ok(report)) => Ok(report),
+                Ok(Err(_)) => Err(Missing::Ended),
+                Err(_) => Err(Missing::Stuck),
+            });
         }
-        reports
+        answers
     }
+}
+
+/// Why a worker gives no report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// Its thread has ended, as all do in a shutdown.
+    Ended,
+    /// It does not answer.
+    Stuck,
 }
