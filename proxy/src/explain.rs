@@ -44,6 +44,7 @@ pub(crate) fn explain(mut arguments: ExplainArgs, out: &mut dyn Write) -> anyhow
     let args = Args::new(&buffer, &ranges);
     let spec = find(args)?;
     let class = effective_class(spec, args);
+    let nodes = arguments.admin.as_deref().map(Topology::ask).transpose()?;
     writeln!(
         out,
         "command  {}{}",
@@ -52,7 +53,6 @@ pub(crate) fn explain(mut arguments: ExplainArgs, out: &mut dyn Write) -> anyhow
     )?;
     writeln!(out, "class    {}", describe(class))?;
     let keys = keys(spec, args);
-    let nodes = arguments.admin.as_deref().map(Topology::ask).transpose()?;
     for key in &keys {
         let slot = Slot::of_key(key);
         write!(
