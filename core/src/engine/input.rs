@@ -98,6 +98,8 @@ impl Engine {
                     used += len;
                 }
                 Err(error) => {
+                    // The decoder goes on to serve other sessions.
+                    decoder.reset();
                     self.protocol_error(key, error);
                     return bytes.len();
                 }

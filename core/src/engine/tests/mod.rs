@@ -99,6 +99,15 @@ fn bad_bytes_of_a_client_end_it_after_its_replies_y6() {
 }
 
 #[test]
+fn bad_bytes_of_a_client_leave_no_trace_for_the_next_one() {
+    let mut driver = Driver::new();
+    let (bad, good) = (driver.client(), driver.client());
+    driver.send_raw(bad, b"*3\r\n$3\r\nSET\r\nx\r\n");
+    driver.send(good, "ECHO abc");
+    assert_eq!(driver.output(good), bulk("abc"));
+}
+
+#[test]
 fn resp3_sessions_use_resp3_links_y3() {
     let mut driver = Driver::new();
     let client = driver.client();
