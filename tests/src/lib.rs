@@ -35,6 +35,7 @@ mod resp;
 mod scripted;
 mod servers;
 mod shared;
+pub mod sim;
 mod wait;
 
 pub use case::{case, case_dir};

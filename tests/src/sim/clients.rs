@@ -1,0 +1,238 @@
+//! The played clients: what they ask, in which state their session is, and what they wait for.
+
+use std::collections::VecDeque;
+
+use fastrand::Rng;
+use slotway_core::engine::SessionKey;
+
+use super::cluster::Cluster;
+use super::model::{Kind, Model, Record, Violation};
+use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, Profile, pick};
+use super::wire::reply_length;
+use crate::encode;
+
+/// One played client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) session: SessionKey,
+    /// Its number in the model.
+    number: usize,
+    /// Bytes not sent yet.
+    pub(super) output: Vec<u8>,
+    /// Bytes of a reply that has begun to arrive.
+    input: Vec<u8>,
+    /// Requests whose replies it waits for.
+    pub(super) expected: VecDeque<usize>,
+    /// Requests made, whether it waits for a reply or not.
+    pub(super) made: usize,
+    resp3: bool,
+    /// After CLIENT REPLY OFF.
+    silent: bool,
+    /// The next reply is dropped, after CLIENT REPLY SKIP.
+    skip: bool,
+    /// It sent what is no request: the session ends.
+    pub(super) ended: bool,
+}
+
+impl Client {
+    pub(super) fn new(session: SessionKey, model: &mut Model) -> Self {
+        Self {
+            session,
+            number: model.add_client(),
+            output: Vec::new(),
+            input: Vec::new(),
+            expected: VecDeque::new(),
+            made: 0,
+            resp3: false,
+            silent: false,
+            skip: false,
+            ended: false,
+        }
+    }
+
+    /// Adds one more request to what is to be sent.
+    pub(super) fn ask(&mut self, profile: &Profile, cluster: &Cluster, model: &mut Model, rng: &mut Rng) {
+        let id = model.records.len();
+        let percent = rng.u32(..100);
+        let (record, arguments) = if percent < profile.session {
+            return self.ask_for_state(model, rng);
+        } else if percent < profile.session + profile.keyless {
+            self.keyless(id, rng)
+        } else if percent < profile.session + profile.keyless + profile.split {
+            self.several(id, profile, cluster, rng)
+        } else {
+            self.single(id, profile, cluster, rng)
+        };
+        self.send(record, &arguments, model);
+    }
+
+    fn send(&mut self, record: Record, arguments: &[String], model: &mut Model) {
+        self.made += 1;
+        let id = model.add(record);
+        self.output.extend_from_slice(&encode(arguments));
+        if !std::mem::take(&mut self.skip) && !self.silent {
+            self.expected.push_back(id);
+        }
+    }
+
+    fn single(&self, id: usize, profile: &Profile, cluster: &Cluster, rng: &mut Rng) -> (Record, Vec<String>) {
+        let mut record = Record::new(self.number, Kind::Plain);
+        let key = self.key(profile, rng);
+        let name = cluster.names[key].clone();
+        record.keys = vec![key];
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let mark = id.to_string();
+        match rng.u32(..12) {
+            0..=2 => {
+                let long = "v".repeat(if rng.u32(..20) == 0 { rng.usize(..4000) } else { 0 });
+                record.write = true;
+                (record, [words(&["SET", &name, &mark]), if long.is_empty() { Vec::new() } else { vec![long] }].concat())
+            }
+            3 => {
+                record.write = true;
+                (record, words(&["APPEND", &name, &mark]))
+            }
+            4 => {
+                record.write = true;
+                (record, words(&["INCRBY", &name, &mark]))
+            }
+            5 => {
+                let other = key / KEYS_PER_SLOT * KEYS_PER_SLOT + rng.usize(..KEYS_PER_SLOT);
+                record.write = true;
+                record.keys.push(other);
+                (record, words(&["EVAL", "return 1", "2", &name, &cluster.names[other], &mark]))
+            }
+            6 => {
+                record.kind = Kind::Unmarked;
+                (record, words(&["GET", &name]))
+            }
+            _ => (record, words(&["GETRANGE", &name, &mark, "-1"])),
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "beside the other generators")]
+    fn key(&self, profile: &Profile, rng: &mut Rng) -> usize {
+        // Keys of one slot are neighbours; take them from all slots.
+        let number = rng.usize(..profile.keys);
+        number % HOT_SLOTS * KEYS_PER_SLOT + number / HOT_SLOTS
+    }
+
+    /// Commands with keys of several slots, or with several of one.
+    fn several(&self, id: usize, profile: &Profile, cluster: &Cluster, rng: &mut Rng) -> (Record, Vec<String>) {
+        let keys: Vec<usize> = (0..rng.usize(1..=4)).map(|_| self.key(profile, rng)).collect();
+        let mut slots: Vec<usize> = keys.iter().map(|key| key / KEYS_PER_SLOT).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        let name = *pick(rng, &["MSET", "MGET", "DEL", "UNLINK", "EXISTS", "TOUCH"]);
+        let kind = match name {
+            "MSET" => Kind::Mset,
+            "MGET" => Kind::Mget,
+            _ => Kind::Count,
+        };
+        let mut record = Record::new(self.number, kind);
+        record.write = matches!(name, "MSET" | "DEL" | "UNLINK");
+        record.parts = slots.len();
+        let mut arguments = vec![name.to_owned()];
+        for key in &keys {
+            arguments.push(cluster.names[*key].clone());
+            if kind == Kind::Mset {
+                arguments.push(id.to_string());
+            }
+        }
+        record.keys = keys;
+        if kind != Kind::Mset {
+            for slot in slots {
+                arguments.push(format!("{{{slot}}}u{id}"));
+                record.keys.push(KEYS);
+            }
+        }
+        (record, arguments)
+    }
+
+    fn keyless(&self, id: usize, rng: &mut Rng) -> (Record, Vec<String>) {
+        let mark = id.to_string();
+        let (kind, write, arguments): (Kind, bool, &[&str]) = match rng.u32(..6) {
+            0 => (Kind::Flush, true, &["FLUSHALL", &mark]),
+            1 => (Kind::Size, false, &["DBSIZE"]),
+            2 => (Kind::Keys, false, &["KEYS", &mark]),
+            3 => (Kind::Scan, false, &["SCAN", "0", "MATCH", &mark]),
+            _ => (Kind::Plain, true, &["PUBLISH", "channel", &mark]),
+        };
+        let mut record = Record::new(self.number, kind);
+        record.write = write;
+        record.barrier = true;
+        (record, arguments.iter().map(|word| (*word).to_owned()).collect())
+    }
+
+    /// Commands the proxy answers itself.
+    fn ask_for_state(&mut self, model: &mut Model, rng: &mut Rng) {
+        let id = model.records.len();
+        let mut record = Record::new(self.number, Kind::Local);
+        match rng.u32(..8) {
+            0 => {
+                record.kind = Kind::Hello;
+                self.resp3 = !self.resp3;
+                let version = if self.resp3 { "3" } else { "2" };
+                self.send(record, &["HELLO".to_owned(), version.to_owned()], model);
+            }
+            1 => {
+                record.reply = b"+OK\r\n".to_vec();
+                let mode = *pick(rng, &["ON", "OFF", "SKIP"]);
+                self.reply_mode(record, mode, model);
+            }
+            _ => {
+                record.reply = format!("${}\r\n{id}\r\n", id.to_string().len()).into_bytes();
+                self.send(record, &["ECHO".to_owned(), id.to_string()], model);
+            }
+        }
+    }
+
+    fn reply_mode(&mut self, record: Record, mode: &str, model: &mut Model) {
+        let command = encode(&["CLIENT", "REPLY", mode]);
+        if mode == "ON" {
+            self.silent = false;
+            self.skip = false;
+            self.made += 1;
+            let id = model.add(record);
+            self.expected.push_back(id);
+        } else {
+            self.silent |= mode == "OFF";
+            self.skip = mode == "SKIP" && !self.silent;
+        }
+        self.output.extend_from_slice(&command);
+    }
+
+    /// Sends something that no request begins with.
+    pub(super) fn talk_nonsense(&mut self, model: &mut Model, rng: &mut Rng) {
+        const NONSENSE: [&[u8]; 4] = [b"*2\r\n$3\r\nGET\r\nx\r\n", b"*1\r\n$-7\r\n", b"*x\r\n", b"*3\r\n$3\r\nSET\r\n:1\r\n"];
+        let nonsense = *pick(rng, &NONSENSE);
+        self.output.extend_from_slice(nonsense);
+        if !self.silent && !self.skip {
+            let id = model.add(Record::new(self.number, Kind::Nonsense));
+            self.expected.push_back(id);
+        }
+        self.ended = true;
+    }
+
+    /// Takes bytes of the proxy and checks the replies in them.
+    pub(super) fn receive(&mut self, bytes: &[u8], model: &mut Model) -> Result<(), Violation> {
+        self.input.extend_from_slice(bytes);
+        let mut used = 0;
+        while used < self.input.len() {
+            let Some(length) = reply_length(&self.input[used..])? else { break };
+            let reply = &self.input[used..used + length];
+            let Some(request) = self.expected.pop_front() else {
+                return Err(format!("client {} got a reply to nothing: {}", self.number, super::model::printable(reply)));
+            };
+            model.answer(request, reply)?;
+            used += length;
+        }
+        self.input.drain(..used);
+        Ok(())
+    }
+
+    /// Whether a reply has begun to arrive.
+    pub(super) fn has_part_of_a_reply(&self) -> bool {
+        !self.input.is_empty()
+    }
+}

@@ -1,0 +1,108 @@
+//! A seeded, deterministic simulation of one worker's engine: played clients, nodes, network and time, any number of faults, and a model
+//! that knows every rule. Equal seeds give equal runs.
+//!
+//! Each step is one event: a client asks, sends, reads or leaves; the kernel takes or gives some bytes; a node executes; time passes;
+//! the cluster changes; a topology reaches the engine, late or old. After the last step all trouble ends, and everything that was asked
+//! must be answered in bounded time.
+//!
+//! Checked: the order of replies; no reply to another client; the order of effects on a key [G2] and around barriers [G6]; each write
+//! executed once at most [G5]; every refusal and every `UNCERTAIN` shown is true; nothing lost, nothing stuck, nothing left behind;
+//! bounds; the engine's own invariants.
+
+mod clients;
+mod cluster;
+mod environment;
+mod faults;
+mod model;
+mod net;
+mod node;
+mod profile;
+mod wire;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use world::World;
+
+/// What happened in a run without a violation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events.
+    pub steps: u64,
+    /// Requests made by clients.
+    pub requests: u64,
+    /// Replies clients got.
+    pub answered: u64,
+    /// Commands executed by nodes.
+    pub executions: u64,
+    /// Replies that said that the fate of a request is unknown.
+    pub uncertain: u64,
+    /// Replies that said that a request was not executed.
+    pub refused: u64,
+    /// Replies that said that some parts of a request were executed.
+    pub partial: u64,
+}
+
+impl Summary {
+    /// Adds the figures of another run.
+    pub fn add(&mut self, other: &Self) {
+        self.steps += other.steps;
+        self.requests += other.requests;
+        self.answered += other.answered;
+        self.executions += other.executions;
+        self.uncertain += other.uncertain;
+        self.refused += other.refused;
+        self.partial += other.partial;
+    }
+}
+
+/// A rule was broken.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// Steps of the run.
+    pub steps: u64,
+    /// What was broken.
+    pub what: String,
+    /// The last events before it.
+    pub trace: Vec<String>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for event in &self.trace {
+            writeln!(f, "  {event}")?;
+        }
+        writeln!(f, "seed {}: {}", self.seed, self.what)?;
+        write!(f, "again: cargo run --release -p slotway-tests --bin sim -- --seed {} --steps {}", self.seed, self.steps)
+    }
+}
+
+/// Runs the simulation of `seed`. After a violation it is run once more for the trace.
+///
+/// # Errors
+/// If a rule was broken.
+pub fn run(seed: u64, steps: u64) -> Result<Summary, Box<Failure>> {
+    let what = match attempt(World::new(seed, false), steps) {
+        (Ok(summary), _) => return Ok(summary),
+        (Err(what), _) => what,
+    };
+    let (again, world) = attempt(World::new(seed, true), steps);
+    let what = match again {
+        Err(again) if again == what => what,
+        other => format!("{what}\nand it does not happen again: {other:?}"),
+    };
+    Err(Box::new(Failure { seed, steps, what, trace: world.trace() }))
+}
+
+/// A run to its end; a panic of the engine is a violation, too.
+fn attempt(mut world: World, steps: u64) -> (Result<Summary, String>, World) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.run(steps)));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    });
+    (outcome, world)
+}

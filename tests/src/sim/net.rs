@@ -1,0 +1,131 @@
+//! The played network: connections between the engine and the nodes, with a kernel that takes and gives any number of bytes.
+
+use std::collections::VecDeque;
+
+use slotway_core::engine::LinkKey;
+
+use super::cluster::Cluster;
+use super::model::{Model, Violation};
+use super::node::{Command, Context};
+use super::wire::parse_request;
+
+/// A connection that is being opened.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) link: LinkKey,
+    pub(super) port: u16,
+    pub(super) since: u64,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) link: LinkKey,
+    pub(super) node: usize,
+    /// Bytes the kernel took that are no whole command yet.
+    unparsed: Vec<u8>,
+    /// Whole commands the kernel took, each with the position of its end.
+    commands: VecDeque<(u64, Command)>,
+    /// Positions: of the first byte of `unparsed`, of the last byte the kernel took, of the last byte that reached the node.
+    parsed: u64,
+    accepted: u64,
+    delivered: u64,
+    /// Bytes on their way back.
+    pub(super) replies: Vec<u8>,
+    /// The kernel had no room for more.
+    pub(super) blocked: bool,
+    /// The engine gave it up: it ends with the next events.
+    pub(super) closing: bool,
+    asking: bool,
+    resp3: bool,
+}
+
+/// What the node of a connection needs to answer.
+pub(super) struct Place<'a> {
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) model: &'a mut Model,
+    pub(super) rng: &'a mut fastrand::Rng,
+    pub(super) now: u64,
+}
+
+impl Connection {
+    pub(super) const fn new(link: LinkKey, node: usize) -> Self {
+        Self {
+            link,
+            node,
+            unparsed: Vec::new(),
+            commands: VecDeque::new(),
+            parsed: 0,
+            accepted: 0,
+            delivered: 0,
+            replies: Vec::new(),
+            blocked: false,
+            closing: false,
+            asking: false,
+            resp3: false,
+        }
+    }
+
+    /// How many bytes the kernel holds for the node.
+    pub(super) fn held(&self) -> usize {
+        usize::try_from(self.accepted - self.delivered).unwrap_or(usize::MAX)
+    }
+
+    /// The kernel takes `bytes` of the engine.
+    pub(super) fn accept(&mut self, bytes: &[u8], model: &mut Model) {
+        self.accepted += bytes.len() as u64;
+        self.unparsed.extend_from_slice(bytes);
+        let mut used = 0;
+        while let Some((arguments, length)) = parse_request(&self.unparsed[used..]) {
+            let command = Command::parse(&arguments);
+            if let Command::Data(data) = &command
+                && let Some(request) = data.request
+            {
+                model.written(request);
+            }
+            used += length;
+            self.parsed += length as u64;
+            self.commands.push_back((self.parsed, command));
+        }
+        self.unparsed.drain(..used);
+    }
+
+    /// `count` more bytes reach the node, which executes the commands that are whole by then.
+    pub(super) fn deliver(&mut self, count: usize, place: &mut Place<'_>) -> Result<(), Violation> {
+        self.delivered = self.accepted.min(self.delivered + count as u64);
+        while self.commands.front().is_some_and(|(end, _)| *end <= self.delivered) {
+            if let Some((_, command)) = self.commands.pop_front() {
+                self.execute(command, place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, command: Command, place: &mut Place<'_>) -> Result<(), Violation> {
+        let asking = std::mem::take(&mut self.asking);
+        let reply: &[u8] = match command {
+            Command::Hello => {
+                self.resp3 = true;
+                b"%1\r\n+proto\r\n:3\r\n"
+            }
+            Command::SetName => b"+OK\r\n",
+            Command::MyId => {
+                let id = &place.cluster.peers[self.node].id;
+                self.replies.extend_from_slice(format!("${}\r\n{id}\r\n", id.len()).as_bytes());
+                return Ok(());
+            }
+            Command::Asking => {
+                self.asking = true;
+                b"+OK\r\n"
+            }
+            Command::Data(data) => {
+                let Place { cluster, model, rng, now } = place;
+                let mut context = Context { cluster, model, rng, now: *now, node: self.node, resp3: self.resp3 };
+                return context.serve(&data, asking, &mut self.replies);
+            }
+            Command::Unknown(name) => return Err(format!("a node got {name}")),
+        };
+        self.replies.extend_from_slice(reply);
+        Ok(())
+    }
+}

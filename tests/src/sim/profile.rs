@@ -1,0 +1,130 @@
+//! What one run is like: sizes, limits and which kinds of trouble there are, drawn from the seed.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use slotway_core::engine::Limits;
+
+/// Slots that requests use; the others only make the topology whole.
+pub(super) const HOT_SLOTS: usize = 6;
+/// Keys in each of them.
+pub(super) const KEYS_PER_SLOT: usize = 3;
+/// All keys of a run.
+pub(super) const KEYS: usize = HOT_SLOTS * KEYS_PER_SLOT;
+
+/// How often each kind of trouble happens, in relation to the others; 0 for never.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Faults {
+    /// A slot begins to move, a key moves, a slot has moved.
+    pub(super) migration: u32,
+    pub(super) failover: u32,
+    pub(super) kill: u32,
+    /// A node answers nothing for a while.
+    pub(super) hang: u32,
+    /// A connection to a node breaks.
+    pub(super) cut: u32,
+    /// LOADING, CLUSTERDOWN, READONLY or MASTERDOWN for a while.
+    pub(super) refusals: u32,
+    /// Bytes that are no reply.
+    pub(super) garbage: u32,
+    /// A node gets another address.
+    pub(super) address: u32,
+    /// Clients leave and others come.
+    pub(super) churn: u32,
+    /// Clients send what is no request.
+    pub(super) nonsense: u32,
+}
+
+impl Faults {
+    /// Each with its weight, in the order of the fields.
+    pub(super) const fn weights(&self) -> [u32; 10] {
+        [
+            self.migration,
+            self.failover,
+            self.kill,
+            self.hang,
+            self.cut,
+            self.refusals,
+            self.garbage,
+            self.address,
+            self.churn,
+            self.nonsense,
+        ]
+    }
+}
+
+/// What one run is like.
+#[derive(Debug, Clone)]
+pub(super) struct Profile {
+    pub(super) clients: usize,
+    /// Primaries at the start, each with a replica.
+    pub(super) shards: usize,
+    /// Most requests a client has outstanding.
+    pub(super) pipeline: usize,
+    /// In a thousand steps, how many are trouble.
+    pub(super) trouble: u32,
+    pub(super) faults: Faults,
+    /// In a hundred topologies given to the engine, how many are old or one node's view.
+    pub(super) stale: u32,
+    /// In a hundred MOVED hints, how many are patched in at once.
+    pub(super) patched: u32,
+    /// In a hundred requests, how many concern more than one slot, and how many are keyless.
+    pub(super) split: u32,
+    pub(super) keyless: u32,
+    /// In a hundred requests, how many change the state of the session.
+    pub(super) session: u32,
+    /// Keys the clients use: few mean many conflicts.
+    pub(super) keys: usize,
+    /// Bytes the kernel keeps for a slow node.
+    pub(super) kernel: usize,
+    pub(super) limits: Limits,
+}
+
+impl Profile {
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        let mut weight = |most: u32| if rng.bool() { rng.u32(1..=most) } else { 0 };
+        let faults = Faults {
+            migration: weight(30),
+            failover: weight(3),
+            kill: weight(2),
+            hang: weight(4),
+            cut: weight(8),
+            refusals: weight(6),
+            garbage: weight(2),
+            address: weight(2),
+            churn: weight(6),
+            nonsense: weight(1),
+        };
+        let limits = Limits {
+            session_in_flight: *pick(rng, &[2, 4, 16, 256]),
+            park_max_requests: *pick(rng, &[4, 100_000, 100_000]),
+            park_max_bytes: *pick(rng, &[400, 64 << 20, 64 << 20]),
+            park_timeout: Duration::from_millis(*pick(rng, &[300, 2_000, 10_000])),
+            node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 5_000])),
+            max_redirects: *pick(rng, &[1, 6, 6]),
+            max_resends: *pick(rng, &[0, 2, 2]),
+            links_per_node: *pick(rng, &[1, 1, 2, 3]),
+            ..Limits::default()
+        };
+        Self {
+            clients: rng.usize(1..=8),
+            shards: rng.usize(1..=4),
+            pipeline: *pick(rng, &[1, 4, 12, 40]),
+            trouble: *pick(rng, &[0, 5, 20, 60, 150]),
+            faults,
+            stale: *pick(rng, &[0, 20, 60]),
+            patched: *pick(rng, &[0, 50, 100]),
+            split: *pick(rng, &[0, 10, 40]),
+            keyless: *pick(rng, &[0, 3, 10]),
+            session: *pick(rng, &[0, 1, 5]),
+            keys: *pick(rng, &[1, 2, 5, KEYS]),
+            kernel: *pick(rng, &[60, 300, 1 << 20]),
+            limits,
+        }
+    }
+}
+
+/// One of `choices`.
+pub(super) fn pick<'a, T>(rng: &mut Rng, choices: &'a [T]) -> &'a T {
+    &choices[rng.usize(..choices.len())]
+}
