@@ -25,7 +25,11 @@ impl Facts {
         // Without random bytes the id is still 40 digits, only not unique; the failure is logged.
         let _ = read_random(&mut id);
         Self {
-            run_id: id.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+            run_id: id
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+                .into(),
             start: Instant::now(),
             workers,
             upstream: ArcSwap::from_pointee(UpstreamFacts::default()),

@@ -12,7 +12,10 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: [0; FINITE_BUCKETS + 1], sum_micros: 0 }
+        Self {
+            buckets: [0; FINITE_BUCKETS + 1],
+            sum_micros: 0,
+        }
     }
 }
 
@@ -53,7 +56,12 @@ impl Histogram {
     /// The duration in microseconds below which the share `quantile` (0 to 1) of the durations lies: the upper bound of its
     /// bucket, or 0 when nothing was recorded.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate for people")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate for people"
+    )]
     pub fn quantile(&self, quantile: f64) -> u64 {
         let wanted = (self.count() as f64 * quantile).ceil() as u64;
         let mut seen = 0;
@@ -97,7 +105,10 @@ mod tests {
         for micros in 0..200_000 {
             let bucket = bucket_of(micros);
             assert!(bucket == last || bucket == last + 1, "gap at {micros}");
-            assert!(micros < upper_bound(bucket), "{micros} not below the bound of its bucket");
+            assert!(
+                micros < upper_bound(bucket),
+                "{micros} not below the bound of its bucket"
+            );
             last = bucket;
         }
         assert_eq!(bucket_of(u64::MAX), FINITE_BUCKETS);

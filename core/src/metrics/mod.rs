@@ -4,5 +4,8 @@ pub mod counters;
 pub mod histogram;
 pub mod names;
 
-pub use counters::{CloseReason, CommandCounters, LinkReport, Outcome, RedirectKind, RetryReason, WorkerMetrics, WorkerReport};
+pub use counters::{
+    CloseReason, CommandCounters, LinkReport, Outcome, RedirectKind, RetryReason, WorkerMetrics,
+    WorkerReport,
+};
 pub use histogram::Histogram;

@@ -96,8 +96,14 @@ fn redirection(text: &[u8], asked: Asked) -> Option<Refusal> {
         return None;
     }
     Some(match redirect.kind {
-        redirect::RedirectKind::Moved => Refusal::Moved { slot: redirect.slot, target: redirect.target },
-        redirect::RedirectKind::Ask => Refusal::Ask { slot: redirect.slot, target: redirect.target },
+        redirect::RedirectKind::Moved => Refusal::Moved {
+            slot: redirect.slot,
+            target: redirect.target,
+        },
+        redirect::RedirectKind::Ask => Refusal::Ask {
+            slot: redirect.slot,
+            target: redirect.target,
+        },
     })
 }
 
@@ -134,19 +140,40 @@ mod tests {
     use super::*;
 
     fn data(slot: u16) -> Asked {
-        Asked { slot: Slot::new(slot), scripted: false }
+        Asked {
+            slot: Slot::new(slot),
+            scripted: false,
+        }
     }
 
     fn script(slot: u16) -> Asked {
-        Asked { slot: Slot::new(slot), scripted: true }
+        Asked {
+            slot: Slot::new(slot),
+            scripted: true,
+        }
     }
 
     #[test]
     fn redirections_need_the_slot_of_the_request_e2() {
-        assert!(matches!(classify(b"-MOVED 12182 127.0.0.1:7001\r\n", data(12182)), Some(Refusal::Moved { .. })));
-        assert!(matches!(classify(b"-ASK 12182 127.0.0.1:7001\r\n", data(12182)), Some(Refusal::Ask { .. })));
+        assert!(matches!(
+            classify(b"-MOVED 12182 127.0.0.1:7001\r\n", data(12182)),
+            Some(Refusal::Moved { .. })
+        ));
+        assert!(matches!(
+            classify(b"-ASK 12182 127.0.0.1:7001\r\n", data(12182)),
+            Some(Refusal::Ask { .. })
+        ));
         assert_eq!(classify(b"-MOVED 1 127.0.0.1:7001\r\n", data(12182)), None);
-        assert_eq!(classify(b"-MOVED 1 127.0.0.1:7001\r\n", Asked { slot: None, scripted: false }), None);
+        assert_eq!(
+            classify(
+                b"-MOVED 1 127.0.0.1:7001\r\n",
+                Asked {
+                    slot: None,
+                    scripted: false
+                }
+            ),
+            None
+        );
         assert_eq!(classify(b"-MOVED nonsense\r\n", data(1)), None);
     }
 
@@ -188,7 +215,19 @@ mod tests {
     fn scripts_cannot_fake_a_refusal_e2() {
         assert_eq!(classify(b"-READONLY because I say so\r\n", script(1)), None);
         assert_eq!(classify(b"-TRYAGAIN later\r\n", script(1)), None);
-        assert_eq!(classify(b"-LOADING x is loading the dataset in memory script: abc, on @user_script:1.\r\n", script(1)), None);
-        assert!(classify(b"-READONLY Can not run script with write flag on readonly replica\r\n", script(1)).is_some());
+        assert_eq!(
+            classify(
+                b"-LOADING x is loading the dataset in memory script: abc, on @user_script:1.\r\n",
+                script(1)
+            ),
+            None
+        );
+        assert!(
+            classify(
+                b"-READONLY Can not run script with write flag on readonly replica\r\n",
+                script(1)
+            )
+            .is_some()
+        );
     }
 }

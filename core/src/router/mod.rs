@@ -65,7 +65,9 @@ pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, split_max_keys: usi
     match effective_class(spec, args) {
         Class::Single | Class::SameSlot => keyed(spec, args, keys),
         Class::Split => match keyed(spec, args, keys) {
-            Plan::Reject(Reject::CrossSlot) if keys.as_slice().len() > split_max_keys => Plan::Reject(Reject::TooManyKeys),
+            Plan::Reject(Reject::CrossSlot) if keys.as_slice().len() > split_max_keys => {
+                Plan::Reject(Reject::TooManyKeys)
+            }
             Plan::Reject(Reject::CrossSlot) => Plan::Split,
             other => other,
         },
@@ -74,7 +76,11 @@ pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, split_max_keys: usi
         Class::FanOne => fan_one(spec, args),
         Class::Scan if spec.name == "scan" => Plan::Scan,
         Class::Local => Plan::Local,
-        Class::Scan | Class::Transaction | Class::Blocking | Class::PubSub | Class::ShardedPubSub => Plan::Reject(Reject::NotYet),
+        Class::Scan
+        | Class::Transaction
+        | Class::Blocking
+        | Class::PubSub
+        | Class::ShardedPubSub => Plan::Reject(Reject::NotYet),
         Class::Container | Class::Forbidden => Plan::Reject(Reject::NotSupported),
     }
 }
@@ -102,8 +108,13 @@ fn keyed(spec: &Spec, args: Args<'_>, keys: &mut KeyList) -> Plan {
 }
 
 fn one_slot(args: Args<'_>, keys: &KeyList) -> Plan {
-    let mut indexes = keys.as_slice().iter().filter_map(|index| args.get(*index as usize));
-    let Some(first) = indexes.next() else { return Plan::AnyPrimary };
+    let mut indexes = keys
+        .as_slice()
+        .iter()
+        .filter_map(|index| args.get(*index as usize));
+    let Some(first) = indexes.next() else {
+        return Plan::AnyPrimary;
+    };
     let (slot, mut key) = place(first);
     for other in indexes {
         if Slot::of_key(other) != slot {
@@ -119,7 +130,11 @@ fn one_slot(args: Args<'_>, keys: &KeyList) -> Plan {
 fn fan_one(spec: &Spec, args: Args<'_>) -> Plan {
     match spec.name {
         // A stable node per channel keeps each publisher's order [Q9].
-        "publish" => args.get(1).map_or(Plan::AnyPrimary, |channel| Plan::Keyless { slot: Slot::of_key(channel) }),
+        "publish" => args
+            .get(1)
+            .map_or(Plan::AnyPrimary, |channel| Plan::Keyless {
+                slot: Slot::of_key(channel),
+            }),
         "randomkey" => Plan::FanOut,
         _ => Plan::AnyPrimary,
     }
@@ -127,11 +142,17 @@ fn fan_one(spec: &Spec, args: Args<'_>) -> Plan {
 
 /// Commands whose slot is an argument, not a key's [H6].
 fn is_by_slot_number(spec: &Spec) -> bool {
-    matches!(spec.name, "cluster|countkeysinslot" | "cluster|getkeysinslot")
+    matches!(
+        spec.name,
+        "cluster|countkeysinslot" | "cluster|getkeysinslot"
+    )
 }
 
 fn by_slot_number(args: Args<'_>) -> Plan {
-    let number = args.get(2).and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse::<u16>().ok());
+    let number = args
+        .get(2)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .and_then(|text| text.parse::<u16>().ok());
     match number.and_then(Slot::new) {
         Some(slot) => Plan::Keyless { slot },
         None => Plan::Reject(Reject::InvalidSlot),

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slotway_core::config::{Config, ListenerConfig};
 use slotway_core::topology::Snapshot;
 use tokio::net::TcpListener;
@@ -283,9 +284,28 @@ fn accept_all(
         .collect()
 }
 
+/// Raises the limit of open files as far as needed for `clients` and allowed: shells and service managers often start
+/// processes with 1024.
+fn raise_descriptor_limit(clients: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = clients as u64 + RESERVED_DESCRIPTORS;
+    let Some(current) = limit.current.filter(|current| *current < needed) else {
+        return;
+    };
+    let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let wanted = Rlimit {
+        current: Some(raised),
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, current, wanted = raised, "the limit of open files could not be raised");
+    }
+}
+
 /// As many clients as asked for, if there are descriptors for them: a client that is refused with a clear error is better off
 /// than one that waits in the kernel's queue for a descriptor.
 fn affordable_clients(wanted: usize) -> usize {
+    raise_descriptor_limit(wanted);
     let Some(descriptors) = admin::max_fds() else {
         return wanted;
     };

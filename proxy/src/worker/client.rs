@@ -4,8 +4,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use slotway_core::engine::SessionKey;
 use slotway_core::command::CommandId;
+use slotway_core::engine::SessionKey;
 use slotway_core::metrics::CloseReason;
 use slotway_core::time::Timestamp;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -24,7 +24,12 @@ pub(super) async fn run(shared: Rc<Shared>, key: SessionKey, mut read: OwnedRead
 }
 
 /// Ready with the reason when the connection has ended or must end.
-fn poll(shared: &Shared, key: SessionKey, read: &mut OwnedReadHalf, cx: &mut Context<'_>) -> Poll<CloseReason> {
+fn poll(
+    shared: &Shared,
+    key: SessionKey,
+    read: &mut OwnedReadHalf,
+    cx: &mut Context<'_>,
+) -> Poll<CloseReason> {
     loop {
         if let Some(reason) = poll_room(shared, key, cx) {
             return Poll::Ready(reason);
@@ -84,13 +89,23 @@ fn poll_room(shared: &Shared, key: SessionKey, cx: &mut Context<'_>) -> Option<C
 }
 
 fn pause(shared: &Shared, key: SessionKey) {
-    if let Some(client) = shared.clients.borrow_mut().get_mut(key.index()).and_then(Option::as_mut) {
+    if let Some(client) = shared
+        .clients
+        .borrow_mut()
+        .get_mut(key.index())
+        .and_then(Option::as_mut)
+    {
         client.io.paused = true;
     }
 }
 
 fn note_activity(shared: &Shared, key: SessionKey, now: Timestamp, command: Option<CommandId>) {
-    if let Some(client) = shared.clients.borrow().get(key.index()).and_then(Option::as_ref) {
+    if let Some(client) = shared
+        .clients
+        .borrow()
+        .get(key.index())
+        .and_then(Option::as_ref)
+    {
         client.entry.touch(now);
         if let Some(command) = command {
             client.entry.note_command(command);

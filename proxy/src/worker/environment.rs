@@ -17,14 +17,24 @@ pub(super) struct WorkerEnvironment {
 }
 
 impl WorkerEnvironment {
-    pub(super) fn new(listener: Arc<ListenerSettings>, registry: Arc<ClientRegistry>, facts: Arc<Facts>) -> Self {
-        Self { listener, registry, facts }
+    pub(super) fn new(
+        listener: Arc<ListenerSettings>,
+        registry: Arc<ClientRegistry>,
+        facts: Arc<Facts>,
+    ) -> Self {
+        Self {
+            listener,
+            registry,
+            facts,
+        }
     }
 }
 
 impl Environment for WorkerEnvironment {
     fn unix_micros(&self) -> u64 {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
     }
 

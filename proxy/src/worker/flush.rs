@@ -59,7 +59,12 @@ fn act(shared: &Rc<Shared>, action: Action) {
             tokio::task::spawn_local(link::run(Rc::clone(shared), link, address));
         }
         Action::CloseLink(key) => {
-            if let Some(io) = shared.links.borrow_mut().get_mut(key.index()).and_then(Option::as_mut) {
+            if let Some(io) = shared
+                .links
+                .borrow_mut()
+                .get_mut(key.index())
+                .and_then(Option::as_mut)
+            {
                 io.stop = Some(CloseReason::Error);
                 io.wake();
             }
@@ -86,7 +91,12 @@ pub(super) fn write_link(engine: &mut Engine, key: LinkKey, io: &mut Io) {
 pub(super) fn write_session(engine: &mut Engine, key: SessionKey, io: &mut Io) {
     let mut total = 0;
     while !io.blocked {
-        let Some(output) = engine.session_output(key).filter(|output| !output.is_empty()) else { break };
+        let Some(output) = engine
+            .session_output(key)
+            .filter(|output| !output.is_empty())
+        else {
+            break;
+        };
         match io.write.try_write(output) {
             Ok(written) => {
                 total += written;

@@ -42,7 +42,11 @@ async fn connect(shared: &Shared, address: &Address) -> std::io::Result<TcpStrea
     let stream = tokio::time::timeout(shared.connect_timeout, connecting).await??;
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE / 3),
+    )?;
     // A node that vanished without a word is noticed while bytes to it are unacknowledged, too.
     socket.set_tcp_user_timeout(Some(shared.node_timeout))?;
     Ok(stream)
@@ -51,15 +55,21 @@ async fn connect(shared: &Shared, address: &Address) -> std::io::Result<TcpStrea
 async fn serve(shared: &Rc<Shared>, key: LinkKey, stream: TcpStream) -> LinkLoss {
     let (mut read, write) = stream.into_split();
     set_entry(&shared.links, key.index(), Io::new(write));
-    let mut engine = shared.engine.borrow_mut();
-    engine.set_now(shared.now());
-    engine.on_link_connected(key);
-    drop(engine);
+    {
+        let mut engine = shared.engine.borrow_mut();
+        engine.set_now(shared.now());
+        engine.on_link_connected(key);
+    }
     shared.want_flush();
     std::future::poll_fn(|cx| poll(shared, key, &mut read, cx)).await
 }
 
-fn poll(shared: &Shared, key: LinkKey, read: &mut OwnedReadHalf, cx: &mut Context<'_>) -> Poll<LinkLoss> {
+fn poll(
+    shared: &Shared,
+    key: LinkKey,
+    read: &mut OwnedReadHalf,
+    cx: &mut Context<'_>,
+) -> Poll<LinkLoss> {
     loop {
         if poll_room(shared, key, cx) {
             return Poll::Ready(LinkLoss::Closed);
@@ -87,7 +97,9 @@ fn poll(shared: &Shared, key: LinkKey, read: &mut OwnedReadHalf, cx: &mut Contex
 /// Writes what could not be written before, if there is room now. True if the connection must end.
 fn poll_room(shared: &Shared, key: LinkKey, cx: &mut Context<'_>) -> bool {
     let mut links = shared.links.borrow_mut();
-    let Some(io) = links.get_mut(key.index()).and_then(Option::as_mut) else { return true };
+    let Some(io) = links.get_mut(key.index()).and_then(Option::as_mut) else {
+        return true;
+    };
     io.register(cx.waker());
     if io.blocked {
         match io.write.as_ref().poll_write_ready(cx) {

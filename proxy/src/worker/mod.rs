@@ -82,7 +82,12 @@ impl WorkerHandle {
     }
 
     /// Hands over a client. It counts as a connection from now on.
-    pub fn accept(&self, stream: std::net::TcpStream, remote: SocketAddr, listener: Arc<ListenerSettings>) {
+    pub fn accept(
+        &self,
+        stream: std::net::TcpStream,
+        remote: SocketAddr,
+        listener: Arc<ListenerSettings>,
+    ) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.send(WorkerMessage::Accept(stream, remote, listener));
     }
@@ -100,28 +105,39 @@ impl WorkerHandle {
 pub fn spawn(settings: WorkerSettings) -> std::io::Result<(WorkerHandle, JoinHandle<()>)> {
     let (messages, inbox) = mpsc::unbounded_channel();
     let connections = Arc::new(AtomicUsize::new(0));
-    let handle = WorkerHandle { messages, connections: Arc::clone(&connections) };
+    let handle = WorkerHandle {
+        messages,
+        connections: Arc::clone(&connections),
+    };
     // A local runtime belongs to the thread that makes it: the thread tells whether it could.
     let (made, is_made) = std::sync::mpsc::channel();
-    let thread = std::thread::Builder::new().name(format!("worker-{}", settings.id)).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build_local(tokio::runtime::LocalOptions::default());
-        match runtime {
-            Ok(runtime) => {
-                let _ = made.send(Ok(()));
-                runtime.block_on(run(settings, inbox, connections));
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{}", settings.id))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let _ = made.send(Ok(()));
+                    runtime.block_on(run(settings, inbox, connections));
+                }
+                Err(error) => {
+                    let _ = made.send(Err(error));
+                }
             }
-            Err(error) => {
-                let _ = made.send(Err(error));
-            }
-        }
-    })?;
-    is_made.recv().unwrap_or_else(|_ended| Err(std::io::Error::other("the thread ended at once")))?;
+        })?;
+    is_made
+        .recv()
+        .unwrap_or_else(|_ended| Err(std::io::Error::other("the thread ended at once")))?;
     Ok((handle, thread))
 }
 
-async fn run(settings: WorkerSettings, mut inbox: mpsc::UnboundedReceiver<WorkerMessage>, connections: Arc<AtomicUsize>) {
+async fn run(
+    settings: WorkerSettings,
+    mut inbox: mpsc::UnboundedReceiver<WorkerMessage>,
+    connections: Arc<AtomicUsize>,
+) {
     let shared = Rc::new(Shared::new(settings, connections));
     tokio::task::spawn_local(flush::run(Rc::clone(&shared)));
     tokio::task::spawn_local(ticker::run(Rc::clone(&shared)));

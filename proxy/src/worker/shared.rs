@@ -43,7 +43,13 @@ pub(super) struct Io {
 
 impl Io {
     pub(super) fn new(write: OwnedWriteHalf) -> Self {
-        Self { write, blocked: false, paused: false, stop: None, waker: None }
+        Self {
+            write,
+            blocked: false,
+            paused: false,
+            stop: None,
+            waker: None,
+        }
     }
 
     pub(super) fn wake(&self) {
@@ -67,6 +73,9 @@ pub(super) struct Client {
     pub(super) entry: Arc<ClientEntry>,
 }
 
+/// A listener and the environment of the clients that came in by it.
+type ListenerEnvironment = (Arc<ListenerSettings>, Rc<dyn Environment>);
+
 /// Everything the tasks of one worker share.
 pub(super) struct Shared {
     pub(super) engine: RefCell<Engine>,
@@ -87,7 +96,7 @@ pub(super) struct Shared {
     registry: Arc<ClientRegistry>,
     facts: Arc<Facts>,
     /// One environment per listener.
-    environments: RefCell<Vec<(Arc<ListenerSettings>, Rc<dyn Environment>)>>,
+    environments: RefCell<Vec<ListenerEnvironment>>,
     connections: Arc<AtomicUsize>,
     worker: usize,
     start: Instant,
@@ -99,7 +108,11 @@ impl Shared {
         // One clock for the engine and the registry's idle times.
         let start = settings.registry.start();
         Self {
-            engine: RefCell::new(Engine::new(settings.limits, settings.upstream, fastrand::u64(..))),
+            engine: RefCell::new(Engine::new(
+                settings.limits,
+                settings.upstream,
+                fastrand::u64(..),
+            )),
             clients: RefCell::new(Vec::new()),
             links: RefCell::new(Vec::new()),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
@@ -180,7 +193,12 @@ impl Shared {
         let stream = TcpStream::from_std(stream)?;
         stream.set_nodelay(true)?;
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&stream);
-        let state = ClientState::new(self.registry.next_id(), remote, local, listener.password_required());
+        let state = ClientState::new(
+            self.registry.next_id(),
+            remote,
+            local,
+            listener.password_required(),
+        );
         let entry = self.registry.insert(&state, self.worker, descriptor);
         let env = self.environment(listener);
         let (read, write) = stream.into_split();
@@ -188,7 +206,14 @@ impl Shared {
         engine.set_now(self.now());
         let key = engine.add_session(state, env);
         drop(engine);
-        set_entry(&self.clients, key.index(), Client { io: Io::new(write), entry });
+        set_entry(
+            &self.clients,
+            key.index(),
+            Client {
+                io: Io::new(write),
+                entry,
+            },
+        );
         tokio::task::spawn_local(client::run(Rc::clone(self), key, read));
         Ok(())
     }
@@ -196,11 +221,17 @@ impl Shared {
     /// The environment of clients of `listener`.
     fn environment(&self, listener: &Arc<ListenerSettings>) -> Rc<dyn Environment> {
         let mut environments = self.environments.borrow_mut();
-        if let Some((_, env)) = environments.iter().find(|(known, _)| Arc::ptr_eq(known, listener)) {
+        if let Some((_, env)) = environments
+            .iter()
+            .find(|(known, _)| Arc::ptr_eq(known, listener))
+        {
             return Rc::clone(env);
         }
-        let env: Rc<dyn Environment> =
-            Rc::new(WorkerEnvironment::new(Arc::clone(listener), Arc::clone(&self.registry), Arc::clone(&self.facts)));
+        let env: Rc<dyn Environment> = Rc::new(WorkerEnvironment::new(
+            Arc::clone(listener),
+            Arc::clone(&self.registry),
+            Arc::clone(&self.facts),
+        ));
         environments.push((Arc::clone(listener), Rc::clone(&env)));
         env
     }
@@ -208,7 +239,12 @@ impl Shared {
     /// The session's task has ended.
     pub(super) fn forget_client(&self, key: SessionKey, reason: CloseReason) {
         self.engine.borrow_mut().remove_session(key, reason);
-        if let Some(client) = self.clients.borrow_mut().get_mut(key.index()).and_then(Option::take) {
+        if let Some(client) = self
+            .clients
+            .borrow_mut()
+            .get_mut(key.index())
+            .and_then(Option::take)
+        {
             self.registry.remove(client.entry.id());
         }
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -247,7 +283,11 @@ impl Shared {
 
     fn kill(&self, id: u64) {
         let mut clients = self.clients.borrow_mut();
-        if let Some(client) = clients.iter_mut().flatten().find(|client| client.entry.id() == id) {
+        if let Some(client) = clients
+            .iter_mut()
+            .flatten()
+            .find(|client| client.entry.id() == id)
+        {
             client.io.stop = Some(CloseReason::Killed);
             client.io.wake();
         }
