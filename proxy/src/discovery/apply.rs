@@ -8,10 +8,15 @@ use slotway_core::topology::{
 };
 use tokio::time::Instant;
 
-use super::Discovery;
 use super::pace::{Due, Findings};
 use super::status::RefreshResult;
+use super::{Discovery, Search};
 
+/// Rounds without a usable view before that is logged.
+const FAILURES_LOGGED: u64 = 3;
+/// A cluster that lost a primary is unfit for a moment, in which its nodes are polled; every so many polls the seeds are asked as
+/// well, in case these nodes are cut off for good.
+const SEARCH_EVERY: u64 = 10;
 /// Changes named in one log line; the others are counted.
 const CHANGES_SHOWN: usize = 12;
 
@@ -29,6 +34,13 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
         let failures_before = self.status.consecutive_failures();
         self.status.count_round(reason, result);
         self.log_result(result, failures_before, now);
+        self.search = match result {
+            RefreshResult::Failed => Search::Wide,
+            RefreshResult::Unfit if (failures_before + 1).is_multiple_of(SEARCH_EVERY) => {
+                Search::Seeds
+            }
+            _ => Search::No,
+        };
         let findings = self.findings(result, disagreement, now);
         self.pace.finished(now, findings, self.random.f64());
     }
@@ -164,33 +176,41 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
             !self.suspects.is_empty() || primaries().any(|primary| primary.state != NodeState::Ok);
         let open =
             !snapshot.open_slots().is_empty() || self.open_until.is_some_and(|until| now < until);
-        let unsettled = trouble || open || disagreement || snapshot.uncovered_slots() > 0;
+        let forming = disagreement || (snapshot.uncovered_slots() > 0 && !snapshot.is_empty());
+        let unsettled = trouble || forming || open;
         Findings {
             result,
             trouble,
+            forming,
             unsettled,
         }
     }
 
+    /// A single bad poll is ordinary in a failover, and where one node of many is cut off; it is worth a line when it lasts.
     fn log_result(&mut self, result: RefreshResult, failures_before: u64, now: Instant) {
         match result {
             RefreshResult::Failed | RefreshResult::Unfit => {
+                let failures = failures_before + 1;
+                if failures < FAILURES_LOGGED && !self.snapshot.load().is_empty() {
+                    return;
+                }
                 if let Some(held_back) = self.throttle.pass("no_view", now) {
-                    let failures = failures_before + 1;
                     let result = result.label();
                     tracing::warn!(
                         result,
                         failures,
                         held_back,
-                        "no node gave a usable view of the cluster; the table stands"
+                        "no usable view of the cluster: the table stands"
                     );
                 }
             }
-            RefreshResult::Changed | RefreshResult::Unchanged if failures_before > 0 => {
+            RefreshResult::Changed | RefreshResult::Unchanged
+                if failures_before >= FAILURES_LOGGED =>
+            {
                 self.throttle.reset("no_view");
                 tracing::info!(
                     failures = failures_before,
-                    "nodes give usable views of the cluster again"
+                    "usable views of the cluster again"
                 );
             }
             RefreshResult::Changed | RefreshResult::Unchanged | RefreshResult::Held => {}

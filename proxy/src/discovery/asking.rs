@@ -8,13 +8,13 @@ use slotway_core::topology::{Address, NodeState, Snapshot, View};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::Discovery;
 use super::link::{self, ControlLink, QueryError};
 use super::pace::Due;
 use super::round::{Candidate, Round, SeedUse, Step};
 use super::seeds;
 use super::settings::{NODE_SPACING, QUERY_TIMEOUT, SEARCH_WIDTH, VIEWS_PER_ROUND};
 use super::status::QueryFailure;
+use super::{Discovery, Search};
 
 /// While no node may be asked, look again after this time.
 const BUDGET_RECHECK: Duration = Duration::from_millis(50);
@@ -46,24 +46,27 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
         self.asked.retain(|_, asked| now < *asked + NODE_SPACING);
         self.in_flight
             .retain(|_, asked| now < *asked + IN_FLIGHT_MAX);
-        let queue = self.candidates(due, now);
+        let mut queue = self.candidates(due, now);
         let seeds_rested = self
             .seeds_asked
             .is_none_or(|asked| now >= asked + NODE_SPACING);
-        let searching = self.snapshot.load().is_empty() || self.status.consecutive_failures() > 0;
-        let seeds = match (seeds_rested, searching) {
-            (true, true) => SeedUse::AtOnce,
-            (true, false) => SeedUse::LastResort,
-            (false, _) => SeedUse::Never,
+        let seeds = match self.search {
+            _ if !seeds_rested => SeedUse::Never,
+            Search::No => SeedUse::LastResort,
+            Search::Seeds | Search::Wide => SeedUse::AtOnce,
         };
         if queue.is_empty() && seeds != SeedUse::AtOnce {
             return;
         }
-        let wanted = match due {
-            _ if searching => SEARCH_WIDTH,
+        let wanted = match (due, self.search) {
+            (_, Search::Wide) => SEARCH_WIDTH,
+            (_, Search::Seeds) => {
+                queue.truncate(1);
+                SEARCH_WIDTH
+            }
             // Whoever reports the successor first has the greater epoch: one view at a time, but often.
-            Due::Poll if !self.guard.is_waiting() => 1,
-            Due::Poll | Due::Requested(_) | Due::Timer => VIEWS_PER_ROUND,
+            (Due::Poll, Search::No) if !self.guard.is_waiting() => 1,
+            (Due::Poll | Due::Requested(_) | Due::Timer, Search::No) => VIEWS_PER_ROUND,
         };
         self.pace.started(due);
         self.round_number += 1;

@@ -55,6 +55,17 @@ struct Move {
     from: NodeId,
 }
 
+/// Where the next round looks beyond the usual three nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// Nowhere: the known nodes give usable views.
+    No,
+    /// The known nodes are in trouble; the seeds may lead to better ones.
+    Seeds,
+    /// Nobody answered: every known node and the seeds.
+    Wide,
+}
+
 /// The task that keeps the snapshot up to date.
 pub struct Discovery<F> {
     settings: Arc<DiscoverySettings>,
@@ -78,6 +89,7 @@ pub struct Discovery<F> {
     /// Addresses with a question outstanding, and when it was asked.
     in_flight: HashMap<Address, Instant>,
     seeds_asked: Option<Instant>,
+    search: Search,
     /// Nodes that gave evidence since the last round; they are asked first.
     causes: Vec<NodeId>,
     /// Primaries that workers cannot reach, until they answer here or are replaced.
@@ -123,6 +135,7 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
             asked: HashMap::new(),
             in_flight: HashMap::new(),
             seeds_asked: None,
+            search: Search::Wide,
             causes: Vec::new(),
             suspects: HashSet::new(),
             pending: Vec::new(),

@@ -28,7 +28,9 @@ pub(super) struct Findings {
     pub(super) result: RefreshResult,
     /// Some shard has no usable primary.
     pub(super) trouble: bool,
-    /// Slots are uncovered or open, or the views differ.
+    /// Slots are uncovered, or the views differ: the cluster is being put together, or is agreeing on something.
+    pub(super) forming: bool,
+    /// Anything of that, or slots are open.
     pub(super) unsettled: bool,
 }
 
@@ -114,7 +116,7 @@ impl Pace {
             findings.result,
             RefreshResult::Failed | RefreshResult::Unfit
         );
-        if !findings.trouble && !no_answer {
+        if !findings.trouble && !findings.forming && !no_answer {
             self.trouble_since = None;
         } else if changed || self.trouble_since.is_none() {
             self.trouble_since = Some(now);
@@ -122,15 +124,19 @@ impl Pace {
         self.poll_at = match findings.result {
             RefreshResult::Held => Some(now + CONFIRM_AFTER),
             // Everybody was asked: nobody can be asked again earlier.
-            RefreshResult::Failed | RefreshResult::Unfit => Some(now + NODE_SPACING),
-            RefreshResult::Changed | RefreshResult::Unchanged => self.trouble_since.map(|since| {
-                let fresh = now.saturating_duration_since(since) < POLL_SLOW_AFTER;
-                now + if fresh {
-                    POLL_INTERVAL
-                } else {
-                    POLL_INTERVAL_SLOW
+            RefreshResult::Failed => Some(now + NODE_SPACING),
+            RefreshResult::Changed | RefreshResult::Unchanged | RefreshResult::Unfit => {
+                let lasts = self
+                    .trouble_since
+                    .map(|since| now.saturating_duration_since(since));
+                match lasts {
+                    None => None,
+                    Some(lasts) if lasts < POLL_SLOW_AFTER => Some(now + POLL_INTERVAL),
+                    // A cluster that stays incomplete or at odds is as it is.
+                    Some(_) if findings.forming && !findings.trouble && !no_answer => None,
+                    Some(_) => Some(now + POLL_INTERVAL_SLOW),
                 }
-            }),
+            }
         };
     }
 }
@@ -142,6 +148,7 @@ mod tests {
     const QUIET: Findings = Findings {
         result: RefreshResult::Unchanged,
         trouble: false,
+        forming: false,
         unsettled: false,
     };
     const INTERVAL: Duration = Duration::from_secs(30);
@@ -253,6 +260,20 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_forms_is_polled_for_a_while_only() {
+        let forming = Findings {
+            forming: true,
+            unsettled: true,
+            ..QUIET
+        };
+        let (mut pace, start) = after_first(forming);
+        assert_eq!(pace.due(start + POLL_INTERVAL), Some(Due::Poll));
+        let later = start + POLL_SLOW_AFTER;
+        pace.finished(later, forming, 0.5);
+        assert_eq!(pace.next(), later + UNSETTLED_INTERVAL);
+    }
+
+    #[test]
     fn a_poll_does_not_serve_the_events() {
         let (mut pace, now) = after_first(Findings {
             trouble: true,
@@ -273,14 +294,13 @@ mod tests {
 
     #[test]
     fn rounds_without_a_usable_answer_are_repeated() {
-        for result in [RefreshResult::Failed, RefreshResult::Unfit] {
+        for (result, pause) in [
+            (RefreshResult::Failed, NODE_SPACING),
+            (RefreshResult::Unfit, POLL_INTERVAL),
+            (RefreshResult::Held, CONFIRM_AFTER),
+        ] {
             let (pace, now) = after_first(Findings { result, ..QUIET });
-            assert_eq!(pace.next(), now + NODE_SPACING);
+            assert_eq!(pace.next(), now + pause, "{result:?}");
         }
-        let (pace, now) = after_first(Findings {
-            result: RefreshResult::Held,
-            ..QUIET
-        });
-        assert_eq!(pace.next(), now + CONFIRM_AFTER);
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn merge_rows(id: &NodeId, round: &Round<'_>, current: &Snapshot) -> 
         role: main.role,
         primary_id: main.primary_id.clone(),
         state: state(id, &rows, own.is_some(), current),
-        link_connected: own.is_some() || majority(&rows, |row| row.link_connected),
+        link_connected: own.is_some() || link_connected(id, &rows, current),
         config_epoch: main.config_epoch.unwrap_or_default(),
     })
 }
@@ -46,8 +46,13 @@ fn main_row<'a>(
     }
 }
 
-fn majority(rows: &[(&View, &ViewNode)], holds: impl Fn(&ViewNode) -> bool) -> bool {
-    rows.iter().filter(|(_, row)| holds(row)).count() * 2 > rows.len()
+/// Whether most nodes have a bus link to this one; one node alone does not outweigh that the table says otherwise.
+fn link_connected(id: &NodeId, rows: &[(&View, &ViewNode)], current: &Snapshot) -> bool {
+    let connected = rows.iter().filter(|(_, row)| row.link_connected).count() * 2 > rows.len();
+    match current.node_by_id(id) {
+        Some(before) if rows.len() < 2 => connected && before.link_connected,
+        _ => connected,
+    }
 }
 
 /// A node never calls itself failed, so its own row has no vote; but a node that answered is not dead. One other node alone does
