@@ -26,6 +26,8 @@ pub struct ViewNode {
     pub state: NodeState,
     /// Whether the answering node has a cluster bus link to it.
     pub link_connected: bool,
+    /// Whether the answering node ever got an answer from it over the bus since it started.
+    pub heard: bool,
     /// Configuration epoch; `None` if the source does not tell epochs (`CLUSTER SLOTS`).
     pub config_epoch: Option<u64>,
 }

@@ -113,7 +113,7 @@ fn parse_row<'a>(
     let mut fields = line.split(' ');
     let mut field = || fields.next().ok_or(RowProblem::TooFewFields);
     let (id, endpoint, flags, primary) = (field()?, field()?, field()?, field()?);
-    let (_ping, _pong, epoch, link) = (field()?, field()?, field()?, field()?);
+    let (_ping, pong, epoch, link) = (field()?, field()?, field()?, field()?);
     let id = checked_id(id)?;
     let flags = Flags::parse(flags);
     if flags.absent {
@@ -143,6 +143,7 @@ fn parse_row<'a>(
         state: flags.state,
         // A node has no bus link to itself and says "connected".
         link_connected,
+        heard: pong != "0",
         config_epoch: Some(parse_epoch(epoch)?),
     };
     Ok(Some(Row {

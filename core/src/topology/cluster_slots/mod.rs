@@ -152,6 +152,7 @@ impl Reader<'_> {
             // A node the answering node holds for dead is left out, or is a primary that it cannot mark here.
             state: NodeState::Ok,
             link_connected: true,
+            heard: true,
             config_epoch: None,
         })?;
         self.positions.insert(id, position);

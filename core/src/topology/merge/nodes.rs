@@ -85,9 +85,10 @@ fn state(
     }
 }
 
-/// Where the node is. An address at which it just answered is certain. Otherwise the other nodes know better than itself: a node
-/// that restarts with a new address and no `cluster-announce-ip` shows the one of its old `nodes.conf`, while the others take
-/// it from the packets it sends. What it says itself comes next, then what the table had.
+/// Where the node is. An address at which it just answered is certain. Next come the nodes that hear it over a bus link: they
+/// are connected to the address they show. They know better than the node itself: one that restarts elsewhere without
+/// `cluster-announce-ip` shows the address of its old `nodes.conf`. A node that does not hear it may show an address of long
+/// ago: its word counts only if there is no other.
 fn address(
     id: &NodeId,
     rows: &[(&View, &ViewNode)],
@@ -103,10 +104,14 @@ fn address(
     }
     let own_address = own.and_then(|(_, row)| row.address.as_ref());
     let before = current.node_by_id(id).map(|node| &node.address);
-    let others = rows
-        .iter()
-        .filter(|(view, _)| view.myself.as_ref() != Some(id));
-    let told: Vec<&Address> = others.filter_map(|(_, row)| row.address.as_ref()).collect();
+    let others = || {
+        rows.iter()
+            .filter(|(view, _)| view.myself.as_ref() != Some(id))
+            .map(|(_, row)| *row)
+    };
+    let hearing =
+        others().filter(|row| row.link_connected && row.heard && row.state == NodeState::Ok);
+    let told: Vec<&Address> = hearing.filter_map(|row| row.address.as_ref()).collect();
     let most_told = told.iter().copied().max_by_key(|address| {
         let votes = told.iter().filter(|other| *other == address).count();
         (
@@ -115,5 +120,10 @@ fn address(
             before == Some(*address),
         )
     });
-    most_told.or(own_address).or(before).cloned()
+    let rumour = || others().find_map(|row| row.address.as_ref());
+    most_told
+        .or(own_address)
+        .or(before)
+        .or_else(rumour)
+        .cloned()
 }

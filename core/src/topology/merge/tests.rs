@@ -54,7 +54,7 @@ fn line(myself: u16, (number, flags, primary, epoch, slots): Row<'_>) -> String 
     let me = if number == myself { "myself," } else { "" };
     let primary = primary.map_or_else(|| "-".to_owned(), |primary| id(primary).to_string());
     format!(
-        "{} {at}@1 {me}{flags} {primary} 0 0 {epoch} connected {slots}\n",
+        "{} {at}@1 {me}{flags} {primary} 0 9 {epoch} connected {slots}\n",
         id(number)
     )
 }
@@ -546,6 +546,56 @@ mod addresses {
             view_at(1, &address(1), "10.0.0.1:7006"),
         ];
         assert_eq!(six(&views), address(6));
+    }
+
+    #[test]
+    fn a_node_that_does_not_hear_it_does_not_bring_an_old_address_back() {
+        let stale = |by: u16, from: &str, to: &str| {
+            let rows = HEALTHY.iter().map(|row| line(by, *row));
+            let text: String = rows
+                .map(|line| {
+                    if line.contains(":7006@") {
+                        line.replace(from, to)
+                    } else {
+                        line
+                    }
+                })
+                .collect();
+            cluster_nodes::parse(text.as_bytes(), &address(by), &AddressMap::default()).unwrap()
+        };
+        let told = |by: u16| view_at(by, &address(by), "10.0.0.9:7006");
+        let current = merged(&three_shards(), &[told(1)]);
+        let six = |current: &Snapshot, views: &[View]| {
+            merged(current, views)
+                .node_by_id(&id(6))
+                .unwrap()
+                .address
+                .clone()
+        };
+        for (from, to) in [
+            (" connected ", " disconnected "),
+            (" 0 9 ", " 7 0 "),
+            (" slave ", " slave,fail? "),
+        ] {
+            let moved = Address::new("10.0.0.9", 7006);
+            assert_eq!(six(&current, &[stale(2, from, to)]), moved);
+            assert_eq!(
+                six(&current, &[stale(2, from, to), stale(3, from, to)]),
+                moved
+            );
+            assert_eq!(
+                six(
+                    &three_shards(),
+                    &[stale(2, from, to), stale(3, from, to), told(1)]
+                ),
+                moved
+            );
+            assert_eq!(
+                six(&Snapshot::empty(), &[stale(2, from, to)]),
+                address(6),
+                "better than nothing"
+            );
+        }
     }
 
     #[test]
