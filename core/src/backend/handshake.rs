@@ -130,6 +130,7 @@ impl Handshake {
                 self.introduce();
                 HandshakeStep::Continue
             }
+            Value::Error(text) if is_full(text) => HandshakeStep::Failed(HandshakeFailure::Unexpected(printable(text))),
             Value::Error(text) => HandshakeStep::Failed(HandshakeFailure::Authentication(printable(text))),
             _ => HandshakeStep::Failed(HandshakeFailure::Unexpected("reply to AUTH".to_owned())),
         }
@@ -150,6 +151,7 @@ impl Handshake {
 fn on_hello(value: &Value<'_>) -> Option<HandshakeFailure> {
     match value {
         Value::Error(text) if text.starts_with(b"NOAUTH") => Some(HandshakeFailure::Authentication(printable(text))),
+        Value::Error(text) if is_full(text) => Some(HandshakeFailure::Unexpected(printable(text))),
         Value::Error(_) => Some(HandshakeFailure::NoResp3),
         _ => None,
     }
@@ -158,9 +160,14 @@ fn on_hello(value: &Value<'_>) -> Option<HandshakeFailure> {
 fn on_set_name(value: &Value<'_>) -> Option<HandshakeFailure> {
     match value {
         Value::Error(text) if text.starts_with(b"NOAUTH") => Some(HandshakeFailure::Authentication(printable(text))),
-        Value::Error(text) if text.starts_with(b"ERR max number of clients") => Some(HandshakeFailure::Unexpected(printable(text))),
+        Value::Error(text) if is_full(text) => Some(HandshakeFailure::Unexpected(printable(text))),
         _ => None,
     }
+}
+
+/// The node has no place for another connection; it says so in place of the first reply, whatever was asked, and closes.
+fn is_full(text: &[u8]) -> bool {
+    text.starts_with(b"ERR max number of clients")
 }
 
 fn is_no_password_set(text: &[u8]) -> bool {
@@ -225,6 +232,17 @@ mod tests {
             handshake.on_reply(b"-ERR unknown command `HELLO`\r\n"),
             HandshakeStep::Failed(HandshakeFailure::NoResp3)
         );
+    }
+
+    #[test]
+    fn a_node_without_room_is_neither_a_wrong_password_nor_an_old_version() {
+        let full = b"-ERR max number of clients reached\r\n";
+        for credentials in [Credentials::default(), with_password()] {
+            for protocol in [Protocol::Resp2, Protocol::Resp3] {
+                let step = Handshake::new(&credentials, protocol, None).on_reply(full);
+                assert!(matches!(step, HandshakeStep::Failed(HandshakeFailure::Unexpected(_))), "{step:?}");
+            }
+        }
     }
 
     #[test]

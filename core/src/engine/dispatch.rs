@@ -36,7 +36,10 @@ impl Engine {
                 self.disturb(key);
                 self.links[link.index()].waiting.push_back(key);
             }
-            Route::NotBefore(time) => self.park(key, raw, time),
+            Route::NotBefore(time) => {
+                self.requests[key].drop_detour();
+                self.park(key, raw, time);
+            }
         }
     }
 

@@ -156,7 +156,7 @@ impl Engine {
     /// Turns the queue entry `parent` into a group of `parts`, none of them sent yet.
     fn make_group(&mut self, parent: RequestKey, parts: Vec<NewPart>, total: usize, assembly: Assembly) -> GroupKey {
         let whole = self.requests[parent].shape;
-        let session = self.requests[parent].session;
+        let (session, arrival) = (self.requests[parent].session, self.requests[parent].arrival);
         let remaining = parts.len();
         let group = self.groups.insert(Group { parent, parts: Vec::new(), positions: Vec::new(), remaining, total, assembly });
         self.requests[parent].state = State::Group(GroupKey::from_index(group));
@@ -166,6 +166,7 @@ impl Engine {
             let request = self.requests.insert_for(session, shape, self.now);
             let entry = &mut self.requests[request];
             entry.group = Some((group, number));
+            entry.arrival = arrival;
             entry.body.extend_from_slice(&part.raw);
             self.groups[group.index()].parts.push(request);
             self.groups[group.index()].positions.push(part.positions);
@@ -211,6 +212,7 @@ impl Engine {
         for part in &group.parts {
             self.requests.remove(*part);
         }
+        self.note_overtaken(group.parent, &group.parts);
         self.complete(group.parent, &reply, outcome, executed);
         self.scratch = reply;
     }

@@ -69,7 +69,8 @@ impl Engine {
     pub fn on_link_connected(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(key.index()) else { return };
         if !matches!(link.phase, LinkPhase::Connecting) {
-            return;
+            // Given up meanwhile, when there was no connection to close yet.
+            return self.actions.push_back(Action::CloseLink(key));
         }
         self.metrics.links_opened += 1;
         let expected = self.nodes[link.node].id.as_ref().map(|id| Arc::from(id.as_str()));
@@ -204,19 +205,25 @@ impl Engine {
     }
 
     /// Has a request that no node has taken routed again, in the order of its session.
-    fn reroute(&mut self, key: RequestKey) {
+    pub(super) fn reroute(&mut self, key: RequestKey) {
         let Some(session) = self.requests[key].session else { return self.requests.remove(key) };
-        self.requests[key].state = State::Refused(Retry::Route);
+        let request = &mut self.requests[key];
+        request.drop_detour();
+        request.state = State::Refused(Retry::Route);
         self.disturb(key);
         self.mark_unsettled(session);
     }
 
-    /// Closes links to nodes that the topology does not name any more, once they owe nothing [T14].
+    /// Closes links to nodes that the topology does not name any more, once they owe nothing [T14]. A node that it does not name
+    /// yet, known from redirections only [E7], is left alone until nothing has come from it for a while.
     pub(super) fn retire_links(&mut self) {
         let retired: Vec<LinkKey> = self
             .links
             .iter()
-            .filter(|(_, link)| !self.nodes[link.node].known && self.nodes[link.node].id.is_some())
+            .filter(|(_, link)| {
+                let node = &self.nodes[link.node];
+                !node.known && (node.id.is_some() || self.now.since(link.progress) >= self.limits.node_timeout)
+            })
             .filter(|(_, link)| link.owed() == 0 && link.waiting.is_empty() && !matches!(link.phase, LinkPhase::Closed))
             .map(|(index, _)| LinkKey::from_index(index))
             .collect();

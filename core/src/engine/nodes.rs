@@ -92,6 +92,13 @@ impl Nodes {
             let key = self.identified(&node.id, &node.address);
             self.entries[key.index()].known = true;
         }
+        for node in snapshot.nodes() {
+            // Of several nodes that name an address, the healthiest answers there.
+            if snapshot.node_by_address(&node.address).is_some_and(|there| there.id == node.id) {
+                let key = self.identified(&node.id, &node.address);
+                self.by_address.insert(node.address.clone(), key);
+            }
+        }
         self.primaries.clear();
         for shard in snapshot.shards() {
             let node = snapshot.node(shard.primary);

@@ -119,6 +119,9 @@ impl Engine {
 
     fn behind(&self, session: SessionKey, index: usize, key: RequestKey) -> Behind {
         let refused = &self.requests[key];
+        if refused.overtaken {
+            return Behind::Executed;
+        }
         let mut result = Behind::Clear;
         let mut look = |later: &Request| {
             if later.conflicts_with(refused) {
@@ -138,6 +141,31 @@ impl Engine {
             }
         }
         result
+    }
+
+    /// Notes what a group that is over means for refused requests before it: its parts, which tell, are about to go.
+    pub(super) fn note_overtaken(&mut self, parent: RequestKey, parts: &[RequestKey]) {
+        let Some(session) = self.requests[parent].session.map(|session| &self.sessions[session.index()]) else { return };
+        if session.disturbed == 0 {
+            return;
+        }
+        let mut overtaken = Vec::new();
+        let mut look = |key: RequestKey| {
+            let earlier = &self.requests[key];
+            let by = |part: &Request| matches!(part.state, State::Done { executed: true }) && part.conflicts_with(earlier);
+            if !earlier.is_done() && parts.iter().any(|part| by(&self.requests[*part])) {
+                overtaken.push(key);
+            }
+        };
+        for earlier in session.queue.iter().take_while(|earlier| **earlier != parent) {
+            match self.requests[*earlier].state {
+                State::Group(group) => self.groups[group.index()].parts.iter().copied().for_each(&mut look),
+                _ => look(*earlier),
+            }
+        }
+        for key in overtaken {
+            self.requests[key].overtaken = true;
+        }
     }
 
     /// Where in its session's queue a request, or the group it is part of, is.

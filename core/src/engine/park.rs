@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::refusal::is_redirection;
 use super::request::State;
 use super::{Engine, RequestKey};
 use crate::metrics::Outcome;
@@ -61,7 +62,7 @@ impl Engine {
     /// Ends a request that waited too long: with the last refusal of a node if there was one [E4].
     fn expire(&mut self, key: RequestKey) {
         let request = &self.requests[key];
-        if request.reply.is_empty() {
+        if request.reply.is_empty() || is_redirection(&request.reply) {
             let slot = request.shape.slot.get();
             let limit = self.limits.park_timeout.as_millis();
             let text = format!("-CLUSTERDOWN proxy: no master for slot {slot} within {limit} ms\r\n");

@@ -122,11 +122,21 @@ impl Engine {
         pause.mul_f64(0.75 + self.rng.f64() / 2.0)
     }
 
-    /// Ends a request with the last refusal of a node: true, since it was not executed.
+    /// Ends a request with the last refusal of a node: true, since it was not executed. A redirection is never shown: the client
+    /// has no cluster to follow it in.
     pub(super) fn show_refusal(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
-        let reply = std::mem::take(&mut request.reply);
+        let mut reply = std::mem::take(&mut request.reply);
+        if is_redirection(&reply) {
+            let slot = request.shape.slot.get();
+            reply = format!("-TRYAGAIN proxy: slot {slot} is moving, command not executed\r\n").into_bytes();
+        }
         let outcome = if request.outcome == Outcome::Uncertain { Outcome::Uncertain } else { Outcome::Unavailable };
         self.fail(key, &reply, outcome, false);
     }
+}
+
+/// Whether the error reply points to another node.
+pub(super) fn is_redirection(reply: &[u8]) -> bool {
+    reply.starts_with(b"-MOVED ") || reply.starts_with(b"-ASK ")
 }

@@ -126,6 +126,9 @@ impl Engine {
                 link.push_handshake(&output);
                 self.mark_link_dirty(key);
             }
+            HandshakeStep::Ready if !link.unwritten().is_empty() => {
+                return Err(LinkLoss::Protocol("replies to a handshake that was not sent yet".to_owned()));
+            }
             HandshakeStep::Ready => self.on_link_ready(key),
             HandshakeStep::Failed(failure) => return Err(LinkLoss::Handshake(failure)),
         }

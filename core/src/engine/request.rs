@@ -90,6 +90,8 @@ pub(crate) struct Request {
     pub(crate) visible: bool,
     /// Counted in its session's `disturbed`.
     pub(crate) disturbed: bool,
+    /// It was refused and one behind it that conflicts was executed, in a group that is over [O4].
+    pub(crate) overtaken: bool,
     /// The group it is part of, and which part.
     pub(crate) group: Option<(GroupKey, u32)>,
     /// Where the next sending goes instead of the owner by the topology.
@@ -121,6 +123,14 @@ impl Request {
 
     pub(crate) const fn is_done(&self) -> bool {
         matches!(self.state, State::Done { .. })
+    /// Forgets where a node pointed, because nothing can be sent there: a redirection holds for one attempt [E6]. Since it was not
+    /// followed, it is not counted [E4].
+    pub(crate) fn drop_detour(&mut self) {
+        if self.detour.take().is_some() {
+            self.redirects = self.redirects.saturating_sub(1);
+        }
+    }
+
     }
 }
 
@@ -146,6 +156,7 @@ impl RequestTable {
             entry.disturbed = false;
             entry.group = None;
             entry.detour = None;
+            entry.overtaken = false;
             entry.arrival = now;
             entry.sent = now;
             entry.redirects = 0;
@@ -164,6 +175,7 @@ impl RequestTable {
             group: None,
             detour: None,
             arrival: now,
+            overtaken: false,
             sent: now,
             redirects: 0,
             resends: 0,

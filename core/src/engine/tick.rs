@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::links::LinkLoss;
-use super::request::State;
-use super::{Engine, LinkKey};
+use super::request::{Request, Retry, State};
+use super::{Engine, LinkKey, NodeKey};
 use crate::backend::LinkPhase;
 use crate::metrics::{LinkReport, WorkerReport};
-use crate::time::Timestamp;
+use crate::session::Session;
 use crate::topology::{NodeId, Snapshot};
 
 impl Engine {
@@ -38,17 +38,42 @@ impl Engine {
             .collect();
         for key in waiting {
             for request in std::mem::take(&mut self.links[key.index()].waiting) {
-                self.requests[request].detour = None;
-                // Parked for no time at all: the next lines take it up in the order of its session.
-                self.park(request, None, Timestamp::ZERO);
+                self.reroute(request);
             }
         }
         self.release_parked(true);
+        self.run_pending();
         self.retire_links();
-        let targets: Vec<_> = self.parked.iter().filter_map(|key| self.requests[*key].detour).map(|(node, _)| node).collect();
+        let targets = self.redirection_targets();
         let links = &self.links;
         self.nodes.forget_unused(|node| targets.contains(&node) || links.iter().any(|(_, link)| link.node == node));
-        self.run_pending();
+    }
+
+    /// The nodes that outstanding requests were pointed to.
+    fn redirection_targets(&self) -> Vec<NodeKey> {
+        let mut targets = Vec::new();
+        for (_, session) in &self.sessions {
+            self.for_each_outstanding(session, |request| {
+                targets.extend(request.detour.map(|(node, _)| node));
+                if let State::Refused(Retry::At { node, .. }) = request.state {
+                    targets.push(node);
+                }
+            });
+        }
+        targets
+    }
+
+    /// Visits the requests in the queue of a session and the parts of those that have some.
+    fn for_each_outstanding(&self, session: &Session, mut visit: impl FnMut(&Request)) {
+        for key in &session.queue {
+            let request = &self.requests[*key];
+            visit(request);
+            if let State::Group(group) = request.state {
+                for part in &self.groups[group.index()].parts {
+                    visit(&self.requests[*part]);
+                }
+            }
+        }
     }
 
     /// Gives up links that owe replies and have been silent for too long [HL1].
@@ -104,12 +129,9 @@ impl Engine {
     pub fn check_invariants(&self) {
         let owed: usize = self.links.iter().map(|(_, link)| link.owed()).sum();
         for (_, session) in &self.sessions {
-            let disturbed = session.queue.iter().flat_map(|key| match self.requests[*key].state {
-                State::Group(group) => [&self.groups[group.index()].parts[..], &[*key]].concat(),
-                _ => vec![*key],
-            });
-            let disturbed = disturbed.filter(|key| self.requests[*key].disturbed).count();
-            assert_eq!(disturbed, session.disturbed as usize, "disturbed requests are counted");
+            let mut disturbed = 0;
+            self.for_each_outstanding(session, |request| disturbed += u32::from(request.disturbed));
+            assert_eq!(disturbed, session.disturbed, "disturbed requests are counted");
             assert!(!session.queue.front().is_some_and(|key| self.requests[*key].is_done()), "a known reply is due at once");
             assert!(!session.unsettled, "nothing is left for later");
         }

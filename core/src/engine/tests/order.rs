@@ -191,3 +191,29 @@ fn a_refusal_that_lasts_is_shown_in_the_end_pk2() {
     }
     assert_eq!(driver.output(client), refusal);
 }
+
+#[test]
+fn a_write_is_not_repeated_behind_a_split_write_that_was_executed_and_is_over_o4() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let (key, other) = driver.two_keys_on_two_nodes();
+    let (node, far) = (driver.owner(&key), driver.owner(&other));
+    driver.send(client, &format!("SET {key} 1"));
+    driver.send(client, &format!("MSET {key} 2 {other} 2"));
+    driver.reply(far, "+OK\r\n");
+    driver.reply(node, "-TRYAGAIN Multiple keys request during rehashing of slot\r\n+OK\r\n");
+    driver.pass(Duration::from_secs(1));
+    assert_eq!(driver.requests(node).len(), 2, "the later value stays");
+    assert_eq!(driver.output(client), "-TRYAGAIN Multiple keys request during rehashing of slot\r\n+OK\r\n");
+}
+
+#[test]
+fn a_redirection_is_never_shown() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let node = driver.owner("k");
+    driver.send(client, "SET k 1");
+    driver.send(client, "GET k");
+    driver.reply(node, &format!("-ASK 7629 127.0.0.1:7001\r\n{}", bulk("0")));
+    assert_eq!(driver.output(client), format!("-TRYAGAIN proxy: slot 7629 is moving, command not executed\r\n{}", bulk("0")));
+}
