@@ -77,13 +77,13 @@ fn hung_nodes_cost_a_hedge_and_not_their_time_out() {
     let mut round = Round::new(Due::Timer, 3, queue(1..=6), SeedUse::LastResort, now);
     asked(&mut round, now);
     round.answered(view(1));
-    assert_eq!(asked(&mut round, now + millis(199)).0, []);
+    assert_eq!(asked(&mut round, now + millis(199)).0, Vec::<u16>::new());
     assert_eq!(
         asked(&mut round, now + millis(200)),
         (vec![4, 5], Step::Wait(now + millis(400)))
     );
     round.answered(view(4));
-    assert_eq!(asked(&mut round, now + millis(201)).0, []);
+    assert_eq!(asked(&mut round, now + millis(201)).0, Vec::<u16>::new());
     assert_eq!(
         round.step(now + millis(400)),
         Step::Done,
