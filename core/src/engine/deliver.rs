@@ -31,6 +31,9 @@ impl Engine {
         let request = &mut self.requests[key];
         let session = &mut self.sessions[session_key.index()];
         self.metrics.commands[request.shape.spec.id.index()].outcomes[outcome.index()] += 1;
+        let total = self.now.micros_since(request.arrival);
+        self.metrics.total.record(total);
+        self.metrics.proxy.record(total.saturating_sub(request.backend_micros));
         if session.queue.front() == Some(&key) {
             if request.visible {
                 session.out.extend_from_slice(reply);

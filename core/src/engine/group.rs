@@ -188,7 +188,10 @@ impl Engine {
         request.reply.extend_from_slice(reply);
         request.state = State::Done { executed };
         let Some((group, _)) = request.group else { return };
+        let backend = request.backend_micros;
         let entry = &mut self.groups[group.index()];
+        let parent = &mut self.requests[entry.parent];
+        parent.backend_micros = parent.backend_micros.max(backend);
         entry.remaining -= 1;
         if entry.remaining == 0 {
             self.complete_group(group);
@@ -209,10 +212,10 @@ impl Engine {
         }
         let outcome = outcome_of(&reply);
         let executed = group.parts.iter().any(|part| matches!(self.requests[*part].state, State::Done { executed: true }));
+        self.note_overtaken(group.parent, &group.parts);
         for part in &group.parts {
             self.requests.remove(*part);
         }
-        self.note_overtaken(group.parent, &group.parts);
         self.complete(group.parent, &reply, outcome, executed);
         self.scratch = reply;
     }

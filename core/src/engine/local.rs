@@ -22,7 +22,7 @@ impl Engine {
             state.sent_generation = Session::MIXED;
         }
         let counted = if reply.first() == Some(&b'-') { Outcome::Refused } else { Outcome::Ok };
-        self.metrics.commands[spec.id.index()].outcomes[counted.index()] += 1;
+        self.count_immediate(spec, counted);
         self.answer_at_turn(session, &reply);
         self.scratch = reply;
         if matches!(outcome, LocalOutcome::ReplyThenClose) {

@@ -99,6 +99,7 @@ pub struct Engine {
     decoder: RequestDecoder,
     keys: KeyList,
     scratch: Vec<u8>,
+    #[expect(clippy::vec_box, reason = "boxed in the sessions, so that an idle one holds a word; moved to and fro as it is")]
     spare_inputs: Vec<Box<PendingInput>>,
 }
 

@@ -137,12 +137,10 @@ impl Engine {
 
     #[inline]
     fn count_answer(&mut self, link: LinkKey, request: RequestKey) {
-        let request = &self.requests[request];
+        let request = &mut self.requests[request];
         let backend = self.now.micros_since(request.sent);
-        let total = self.now.micros_since(request.arrival);
+        request.backend_micros += backend;
         self.metrics.backend.record(backend);
-        self.metrics.total.record(total);
-        self.metrics.proxy.record(total - backend.min(total));
         let node = &mut self.nodes[self.links[link.index()].node];
         node.answered += 1;
         node.latency.record(backend);

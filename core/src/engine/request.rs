@@ -98,6 +98,8 @@ pub(crate) struct Request {
     pub(crate) detour: Option<(NodeKey, bool)>,
     pub(crate) arrival: Timestamp,
     pub(crate) sent: Timestamp,
+    /// Time spent at nodes, in microseconds: of the part that took longest.
+    pub(crate) backend_micros: u64,
     pub(crate) redirects: u8,
     pub(crate) resends: u8,
     pub(crate) waits: u8,
@@ -121,8 +123,6 @@ impl Request {
             && (self.is_write() || other.is_write())
     }
 
-    pub(crate) const fn is_done(&self) -> bool {
-        matches!(self.state, State::Done { .. })
     /// Forgets where a node pointed, because nothing can be sent there: a redirection holds for one attempt [E6]. Since it was not
     /// followed, it is not counted [E4].
     pub(crate) fn drop_detour(&mut self) {
@@ -131,6 +131,8 @@ impl Request {
         }
     }
 
+    pub(crate) const fn is_done(&self) -> bool {
+        matches!(self.state, State::Done { .. })
     }
 }
 
@@ -154,11 +156,12 @@ impl RequestTable {
             entry.state = State::New;
             entry.visible = true;
             entry.disturbed = false;
+            entry.overtaken = false;
             entry.group = None;
             entry.detour = None;
-            entry.overtaken = false;
             entry.arrival = now;
             entry.sent = now;
+            entry.backend_micros = 0;
             entry.redirects = 0;
             entry.resends = 0;
             entry.waits = 0;
@@ -172,11 +175,12 @@ impl RequestTable {
             state: State::New,
             visible: true,
             disturbed: false,
+            overtaken: false,
             group: None,
             detour: None,
             arrival: now,
-            overtaken: false,
             sent: now,
+            backend_micros: 0,
             redirects: 0,
             resends: 0,
             waits: 0,

@@ -1,11 +1,13 @@
 //! From a command to its request: checks, plan, and a place in the session's queue.
 
+use std::rc::Rc;
+
 use super::request::{Launch, Shape, State};
 use super::{Engine, SessionKey};
 use crate::command::{
     Lookup, Spec, id, lookup, write_arity_error, write_not_supported, write_unknown_command, write_unknown_subcommand,
 };
-use crate::local::{allowed_unauthenticated, write_not_yet};
+use crate::local::{ClusterEmulation, allowed_unauthenticated, refuse_cluster_disabled, write_not_yet};
 use crate::metrics::{CloseReason, Outcome};
 use crate::resp::{Args, write};
 use crate::router::{self, KeyHash, Plan, Reject};
@@ -33,6 +35,12 @@ impl Engine {
         let plan = router::plan(spec, args, &mut keys, self.limits.split_max_keys);
         match plan {
             Plan::Single { slot, key } => self.single(session, spec, slot, key, true, raw),
+            Plan::Keyless { .. } if self.hides_cluster(session, spec) => {
+                let listener = Rc::clone(&self.sessions[session.index()].env);
+                self.refuse(session, spec, |out| {
+                    refuse_cluster_disabled(spec, listener.listener(), out);
+                });
+            }
             Plan::Keyless { slot } => self.single(session, spec, slot, KeyHash::SEVERAL, false, raw),
             Plan::AnyPrimary => {
                 let slot = self.any_slot(session);
@@ -62,6 +70,12 @@ impl Engine {
         } else {
             self.start_in_order(session, request, raw);
         }
+    }
+
+    /// Whether the listener of this session says that there is no cluster, so that CLUSTER COUNTKEYSINSLOT goes nowhere either.
+    fn hides_cluster(&self, session: SessionKey, spec: &Spec) -> bool {
+        let listener = self.sessions[session.index()].env.listener();
+        spec.name.starts_with("cluster|") && listener.cluster == ClusterEmulation::Off
     }
 
     /// The fast path of the order rules [O1]: nothing outstanding was refused, held or sent again, and all of it was routed by
@@ -111,6 +125,8 @@ impl Engine {
 
     fn unknown(&mut self, session: SessionKey, args: Args<'_>, lookup: &Lookup) {
         self.metrics.unknown_commands += 1;
+        self.metrics.total.record(0);
+        self.metrics.proxy.record(0);
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
         if !self.sessions[session.index()].client.authenticated {
@@ -148,12 +164,19 @@ impl Engine {
 
     /// Answers with an error of the proxy, in the order of the session.
     pub(super) fn refuse(&mut self, session: SessionKey, spec: &'static Spec, write: impl FnOnce(&mut Vec<u8>)) {
-        self.metrics.commands[spec.id.index()].outcomes[Outcome::Refused.index()] += 1;
+        self.count_immediate(spec, Outcome::Refused);
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
         write(&mut reply);
         self.answer_at_turn(session, &reply);
         self.scratch = reply;
+    }
+
+    /// Counts a command that was answered without a node.
+    pub(super) fn count_immediate(&mut self, spec: &Spec, outcome: Outcome) {
+        self.metrics.commands[spec.id.index()].outcomes[outcome.index()] += 1;
+        self.metrics.total.record(0);
+        self.metrics.proxy.record(0);
     }
 
     /// Gives the client `reply` after all replies it is owed before.

@@ -231,7 +231,7 @@ impl Driver {
         let Some(connection) = self.connections.get_mut(&link) else { return };
         connection.bytes.extend_from_slice(&output[..taken]);
         let mut decoder = RequestDecoder::default();
-        while let Ok(DecodeStep::Command { len }) = decoder.decode(&connection.bytes, &RequestLimits::DEFAULT) {
+        if let Ok(DecodeStep::Command { len }) = decoder.decode(&connection.bytes, &RequestLimits::DEFAULT) {
             let words: Vec<String> =
                 Args::new(&connection.bytes, decoder.ranges()).iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
             connection.bytes.drain(..len);
@@ -247,13 +247,10 @@ impl Driver {
                 }
                 command => connection.commands.push(command.to_owned()),
             }
-            let Some(_) = self.connections.get(&link) else { return };
-            return self.write_rest(link);
+            if self.connections.contains_key(&link) {
+                self.write(link, usize::MAX);
+            }
         }
-    }
-
-    fn write_rest(&mut self, link: LinkKey) {
-        self.write(link, usize::MAX);
     }
 
     /// Has the client's next bytes routed while the kernel takes only `limit` bytes for the node.
