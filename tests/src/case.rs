@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Lines shown of each log when a case fails.
-const LOG_LINES: usize = 40;
+const LOG_LINES: usize = 30;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 

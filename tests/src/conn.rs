@@ -9,6 +9,9 @@ use std::time::Duration;
 /// How long a reply may take before the test fails.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes read from the socket at once.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
 /// One client connection.
 #[derive(Debug)]
 pub struct Conn {
@@ -16,6 +19,8 @@ pub struct Conn {
     input: Vec<u8>,
     /// Bytes of `input` that were handed out already.
     taken: usize,
+    /// Where the socket is read into.
+    scratch: Vec<u8>,
 }
 
 impl Conn {
@@ -34,6 +39,7 @@ impl Conn {
             stream,
             input: Vec::new(),
             taken: 0,
+            scratch: vec![0; SCRATCH_BYTES],
         })
     }
 
@@ -189,18 +195,15 @@ impl Conn {
             self.input.drain(..self.taken);
             self.taken = 0;
         }
-        let start = self.input.len();
-        let room = (start / 2).clamp(64 * 1024, 16 << 20);
-        self.input.resize(start + room, 0);
-        let count = match self.stream.read(&mut self.input[start..]) {
+        let count = match self.stream.read(&mut self.scratch) {
             Ok(count) => Ok(count),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Err(anyhow::Error::new(error).context("no reply in time"))
             }
             Err(error) => Err(error.into()),
         };
-        self.input
-            .truncate(start + count.as_ref().copied().unwrap_or(0));
+        let read = count.as_ref().copied().unwrap_or(0);
+        self.input.extend_from_slice(&self.scratch[..read]);
         count
     }
 

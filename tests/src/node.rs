@@ -27,6 +27,8 @@ pub struct NodeOptions {
     pub relayed: bool,
     /// Further configuration as `name`, `value`
     pub settings: Vec<(String, String)>,
+    /// Where to listen, instead of a loopback IP of its own
+    pub address: Option<SocketAddrV4>,
 }
 
 /// A running (or killed) server; killed and removed on drop.
@@ -49,6 +51,7 @@ impl Node {
             cluster: false,
             relayed: false,
             settings: Vec::new(),
+            address: None,
         };
         let mut node = Self::launch(options)?;
         node.wait_started()?;
@@ -60,7 +63,7 @@ impl Node {
     /// # Errors
     /// If the program cannot be run.
     pub fn launch(options: NodeOptions) -> Result<Self> {
-        let address = next_address()?;
+        let address = options.address.map_or_else(next_address, Ok)?;
         let directory = case_dir(options.version.folder())?;
         let mut node = Self {
             options,
@@ -121,7 +124,7 @@ impl Node {
             .collect()
     }
 
-    /// Waits until the server answers PING (a server that loads its data counts as started).
+    /// Waits until the server answers PING (one that loads its data or wants a password counts as started).
     ///
     /// # Errors
     /// If it ends or does not answer in time; the text has the end of its log.
@@ -129,7 +132,9 @@ impl Node {
         let what = format!("{} answers", self.address);
         let waited = wait_until(START_DEADLINE, &what, || {
             let reply = self.conn()?.line("PING")?;
-            Ok(reply.error().is_none_or(|text| text.starts_with("LOADING")))
+            Ok(reply
+                .error()
+                .is_none_or(|text| text.starts_with("LOADING ") || text.starts_with("NOAUTH ")))
         });
         let process = self
             .process

@@ -439,6 +439,7 @@ fn slots_of_the_harness_are_those_of_the_servers() -> Result<()> {
             cluster: true,
             relayed: false,
             settings: Vec::new(),
+            address: None,
         });
         let mut node = node?;
         node.wait_started()?;

@@ -172,10 +172,10 @@ fn protocol_errors_are_the_servers_own_and_close(version: Version) -> Result<()>
     let server = Node::standalone(version)?;
     let mut neighbour = scene.proxy.conn()?;
     let long_line = [b"GET ".to_vec(), vec![b'x'; 70_000]].concat();
-    let bad: [&[u8]; 13] = [
+    let lines_without_cr = b"*1\n$4\nPING\n".repeat(8_000);
+    let bad: [&[u8]; 11] = [
         b"*abc\r\n",
-        b"*1048577\r\n",
-        b"*2000000000\r\n",
+        b"*3000000000\r\n",
         b"*1\r\nPING\r\n",
         b"*1\r\n:4\r\n",
         b"*2\r\n$3\r\nGET\r\n$-5\r\n",
@@ -183,8 +183,7 @@ fn protocol_errors_are_the_servers_own_and_close(version: Version) -> Result<()>
         b"*1\r\n$999999999999\r\n",
         b"*2\r\n$3\r\nGET\r\nxxx\r\n",
         b"GET \"unbalanced\r\n",
-        b"GET 'x'y\r\n",
-        b"*1\n$4\nPING\n",
+        &lines_without_cr,
         &long_line,
     ];
     for bytes in bad {
@@ -339,6 +338,7 @@ fn limits_before_authentication(version: Version) -> Result<()> {
         cluster: false,
         relayed: false,
         settings: vec![("requirepass".to_owned(), "secret".to_owned())],
+        address: None,
     });
     let mut server = server?;
     server.wait_started()?;
@@ -445,7 +445,7 @@ fn half_closed_and_closed_clients_disturb_nobody(version: Version) -> Result<()>
         let mut conn = scene.proxy.conn()?;
         let commands = encode(&["INCR", "n"]).repeat(50);
         conn.send_raw(&commands)?;
-        conn.send_raw(&b"*2\r\n$3\r\nGET\r\n$100\r\nhalf"[..n % 25])?;
+        conn.send_raw(&b"*2\r\n$3\r\nGET\r\n$100\r\nhalf"[..n % 23])?;
         if n % 3 == 0 {
             conn.close_write()?;
         }

@@ -16,11 +16,19 @@ struct Options {
 
 fn options() -> Result<Options> {
     let fresh = SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos();
-    let mut options = Options { seed: u64::from(fresh) * 1_000_000, steps: 3_000, runs: 1 };
+    let mut options = Options {
+        seed: u64::from(fresh) * 1_000_000,
+        steps: 3_000,
+        runs: 1,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
-        let value = arguments.next().with_context(|| format!("{name} needs a value"))?;
-        let value = value.parse().with_context(|| format!("{name} {value} is no number"))?;
+        let value = arguments
+            .next()
+            .with_context(|| format!("{name} needs a value"))?;
+        let value = value
+            .parse()
+            .with_context(|| format!("{name} {value} is no number"))?;
         match name.as_str() {
             "--seed" => options.seed = value,
             "--steps" => options.steps = value,
@@ -46,6 +54,11 @@ fn main() -> Result<ExitCode> {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    writeln!(out, "seeds {} to {}: no violation in {seconds:.1} s\n{total:#?}", options.seed, options.seed + options.runs - 1)?;
+    writeln!(
+        out,
+        "seeds {} to {}: no violation in {seconds:.1} s\n{total:#?}",
+        options.seed,
+        options.seed + options.runs - 1
+    )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,20 +2,29 @@
 
 use super::{Cluster, ClusterOptions, SETTLE_DEADLINE, View};
 use crate::SLOT_COUNT;
+use crate::net::next_address;
 use crate::node::{Node, NodeOptions};
 use crate::wait::wait_until;
 use anyhow::{Context, Result, ensure};
+use std::net::SocketAddrV4;
 use std::ops::RangeInclusive;
+
+/// Between the ports of nodes that share an IP.
+const PORTS_APART: u16 = 10;
 
 /// Starts all servers of a cluster, side by side.
 pub(super) fn launch(options: &ClusterOptions) -> Result<Cluster> {
     let count = options.primaries * (1 + options.replicas);
-    let launch_one = |_| {
+    let host = next_address()?;
+    let launch_one = |n: usize| {
+        let port = host.port() + PORTS_APART * u16::try_from(n)?;
+        let shared = SocketAddrV4::new(*host.ip(), port);
         Node::launch(NodeOptions {
             version: options.version,
             cluster: true,
             relayed: options.relayed,
             settings: options.settings.clone(),
+            address: options.one_host.then_some(shared),
         })
     };
     let mut nodes = (0..count).map(launch_one).collect::<Result<Vec<Node>>>()?;

@@ -87,10 +87,12 @@ impl Migration {
     /// If a node refuses.
     pub fn close(&mut self, slots: &[u16]) -> Result<()> {
         let target_id = self.target_id.clone();
-        set_slots(&mut self.target, slots, &["NODE", &target_id])?;
-        set_slots(&mut self.source, slots, &["NODE", &target_id])?;
-        for other in &mut self.others {
-            set_slots(other, slots, &["NODE", &target_id])?;
+        for slot in slots.chunks(1) {
+            set_slots(&mut self.target, slot, &["NODE", &target_id])?;
+            set_slots(&mut self.source, slot, &["NODE", &target_id])?;
+            for other in &mut self.others {
+                set_slots(other, slot, &["NODE", &target_id])?;
+            }
         }
         Ok(())
     }
@@ -128,7 +130,7 @@ impl Cluster {
     pub fn migration(&self, source: usize, target: usize) -> Result<Migration> {
         let view = self.view(source)?;
         let mut others = Vec::new();
-        for (id, _) in view.owners() {
+        for (id, _, _) in view.owners() {
             let number = self.number_of(&id)?;
             if number != source && number != target {
                 others.push(self.node(number)?.conn()?);
@@ -144,7 +146,8 @@ impl Cluster {
         })
     }
 
-    /// Moves slots with their data from one primary to another, a few at a time.
+    /// Moves slots with their data from one primary to another, a few at a time. The cluster must have
+    /// settled ([`Self::settle`]) before they move again.
     ///
     /// # Errors
     /// If a node refuses.

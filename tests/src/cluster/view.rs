@@ -3,8 +3,8 @@
 use crate::node::Node;
 use anyhow::{Context, Result};
 
-/// Node ids with their slots.
-pub(super) type Owners = Vec<(String, Vec<(u16, u16)>)>;
+/// Node ids with their config epochs and slots.
+pub(super) type Owners = Vec<(String, u64, Vec<(u16, u16)>)>;
 
 /// One line of `CLUSTER NODES`.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Member {
     pub(super) primary: String,
     pub(super) epoch: u64,
     pub(super) connected: bool,
+    /// When the last PONG came, in milliseconds since 1970; 0 for the node itself
+    pub(super) pong_millis: u128,
     pub(super) slots: Vec<(u16, u16)>,
 }
 
@@ -27,7 +29,7 @@ impl Member {
             flags,
             primary,
             _ping,
-            _pong,
+            pong,
             epoch,
             link,
             slots @ ..,
@@ -46,6 +48,7 @@ impl Member {
             primary: primary.trim_matches('-').to_owned(),
             epoch: epoch.parse()?,
             connected: *link == "connected",
+            pong_millis: pong.parse()?,
             slots: slots?,
         })
     }
@@ -104,7 +107,7 @@ impl View {
             .iter()
             .filter(|member| !member.slots.is_empty() && !member.failed());
         let mut owners: Owners = serving
-            .map(|member| (member.id.clone(), member.slots.clone()))
+            .map(|member| (member.id.clone(), member.epoch, member.slots.clone()))
             .collect();
         owners.sort();
         owners

@@ -51,7 +51,13 @@ impl Client {
     }
 
     /// Adds one more request to what is to be sent.
-    pub(super) fn ask(&mut self, profile: &Profile, cluster: &Cluster, model: &mut Model, rng: &mut Rng) {
+    pub(super) fn ask(
+        &mut self,
+        profile: &Profile,
+        cluster: &Cluster,
+        model: &mut Model,
+        rng: &mut Rng,
+    ) {
         let id = model.records.len();
         let percent = rng.u32(..100);
         let (record, arguments) = if percent < profile.session {
@@ -75,18 +81,44 @@ impl Client {
         }
     }
 
-    fn single(&self, id: usize, profile: &Profile, cluster: &Cluster, rng: &mut Rng) -> (Record, Vec<String>) {
+    fn single(
+        &self,
+        id: usize,
+        profile: &Profile,
+        cluster: &Cluster,
+        rng: &mut Rng,
+    ) -> (Record, Vec<String>) {
         let mut record = Record::new(self.number, Kind::Plain);
         let key = self.key(profile, rng);
         let name = cluster.names[key].clone();
         record.keys = vec![key];
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let words = |words: &[&str]| {
+            words
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect::<Vec<_>>()
+        };
         let mark = id.to_string();
         match rng.u32(..12) {
             0..=2 => {
-                let long = "v".repeat(if rng.u32(..20) == 0 { rng.usize(..4000) } else { 0 });
+                let long = "v".repeat(if rng.u32(..20) == 0 {
+                    rng.usize(..4000)
+                } else {
+                    0
+                });
                 record.write = true;
-                (record, [words(&["SET", &name, &mark]), if long.is_empty() { Vec::new() } else { vec![long] }].concat())
+                (
+                    record,
+                    [
+                        words(&["SET", &name, &mark]),
+                        if long.is_empty() {
+                            Vec::new()
+                        } else {
+                            vec![long]
+                        },
+                    ]
+                    .concat(),
+                )
             }
             3 => {
                 record.write = true;
@@ -100,7 +132,10 @@ impl Client {
                 let other = key / KEYS_PER_SLOT * KEYS_PER_SLOT + rng.usize(..KEYS_PER_SLOT);
                 record.write = true;
                 record.keys.push(other);
-                (record, words(&["EVAL", "return 1", "2", &name, &cluster.names[other], &mark]))
+                (
+                    record,
+                    words(&["EVAL", "return 1", "2", &name, &cluster.names[other], &mark]),
+                )
             }
             6 => {
                 record.kind = Kind::Unmarked;
@@ -118,8 +153,16 @@ impl Client {
     }
 
     /// Commands with keys of several slots, or with several of one.
-    fn several(&self, id: usize, profile: &Profile, cluster: &Cluster, rng: &mut Rng) -> (Record, Vec<String>) {
-        let keys: Vec<usize> = (0..rng.usize(1..=4)).map(|_| self.key(profile, rng)).collect();
+    fn several(
+        &self,
+        id: usize,
+        profile: &Profile,
+        cluster: &Cluster,
+        rng: &mut Rng,
+    ) -> (Record, Vec<String>) {
+        let keys: Vec<usize> = (0..rng.usize(1..=4))
+            .map(|_| self.key(profile, rng))
+            .collect();
         let mut slots: Vec<usize> = keys.iter().map(|key| key / KEYS_PER_SLOT).collect();
         slots.sort_unstable();
         slots.dedup();
@@ -161,7 +204,10 @@ impl Client {
         let mut record = Record::new(self.number, kind);
         record.write = write;
         record.barrier = true;
-        (record, arguments.iter().map(|word| (*word).to_owned()).collect())
+        (
+            record,
+            arguments.iter().map(|word| (*word).to_owned()).collect(),
+        )
     }
 
     /// Commands the proxy answers itself.
@@ -204,7 +250,12 @@ impl Client {
 
     /// Sends something that no request begins with.
     pub(super) fn talk_nonsense(&mut self, model: &mut Model, rng: &mut Rng) {
-        const NONSENSE: [&[u8]; 4] = [b"*2\r\n$3\r\nGET\r\nx\r\n", b"*1\r\n$-7\r\n", b"*x\r\n", b"*3\r\n$3\r\nSET\r\n:1\r\n"];
+        const NONSENSE: [&[u8]; 4] = [
+            b"*2\r\n$3\r\nGET\r\nx\r\n",
+            b"*1\r\n$-7\r\n",
+            b"*x\r\n",
+            b"*3\r\n$3\r\nSET\r\n:1\r\n",
+        ];
         let nonsense = *pick(rng, &NONSENSE);
         self.output.extend_from_slice(nonsense);
         if !self.silent && !self.skip {
@@ -219,10 +270,16 @@ impl Client {
         self.input.extend_from_slice(bytes);
         let mut used = 0;
         while used < self.input.len() {
-            let Some(length) = reply_length(&self.input[used..])? else { break };
+            let Some(length) = reply_length(&self.input[used..])? else {
+                break;
+            };
             let reply = &self.input[used..used + length];
             let Some(request) = self.expected.pop_front() else {
-                return Err(format!("client {} got a reply to nothing: {}", self.number, super::model::printable(reply)));
+                return Err(format!(
+                    "client {} got a reply to nothing: {}",
+                    self.number,
+                    super::model::printable(reply)
+                ));
             };
             model.answer(request, reply)?;
             used += length;

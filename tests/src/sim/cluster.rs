@@ -2,7 +2,9 @@
 
 use fastrand::Rng;
 use slotway_core::slot::Slot;
-use slotway_core::topology::{Address, Node, NodeId, NodeState, OpenSlot, Role, Snapshot, SnapshotBuilder};
+use slotway_core::topology::{
+    Address, Node, NodeId, NodeState, OpenSlot, Role, Snapshot, SnapshotBuilder,
+};
 
 use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT};
 use crate::{SLOT_COUNT, slot_of};
@@ -49,12 +51,16 @@ pub(super) struct Cluster {
 impl Cluster {
     /// `shards` primaries with equal ranges and a replica each.
     pub(super) fn new(shards: usize) -> Self {
-        let names: Vec<String> = (0..KEYS).map(|key| format!("{{{}}}{key}", key / KEYS_PER_SLOT)).collect();
+        let names: Vec<String> = (0..KEYS)
+            .map(|key| format!("{{{}}}{key}", key / KEYS_PER_SLOT))
+            .collect();
         let mut hot = [0; HOT_SLOTS];
         for (number, slot) in hot.iter_mut().enumerate() {
             *slot = slot_of(number.to_string().as_bytes());
         }
-        let owner: Vec<u8> = (0..usize::from(SLOT_COUNT)).map(|slot| small(slot * shards / usize::from(SLOT_COUNT))).collect();
+        let owner: Vec<u8> = (0..usize::from(SLOT_COUNT))
+            .map(|slot| small(slot * shards / usize::from(SLOT_COUNT)))
+            .collect();
         let peers = (0..shards * 2).map(|number| Peer {
             id: format!("{number:040}"),
             port: 7000 + u16::from(small(number)),
@@ -71,11 +77,20 @@ impl Cluster {
             demoted: 0,
             orphaned: 0,
         });
-        Self { peers: peers.collect(), owner, hot, names, next_port: 7100, epoch: 1 }
+        Self {
+            peers: peers.collect(),
+            owner,
+            hot,
+            names,
+            next_port: 7100,
+            epoch: 1,
+        }
     }
 
     pub(super) fn at_port(&self, port: u16) -> Option<usize> {
-        self.peers.iter().position(|peer| peer.port == port && peer.alive)
+        self.peers
+            .iter()
+            .position(|peer| peer.port == port && peer.alive)
     }
 
     /// Who owns `slot` in the eyes of node `node`.
@@ -92,13 +107,17 @@ impl Cluster {
 
     /// Primaries that live.
     pub(super) fn primaries(&self) -> Vec<usize> {
-        (0..self.peers.len()).filter(|node| self.peers[*node].alive && self.peers[*node].replica_of.is_none()).collect()
+        (0..self.peers.len())
+            .filter(|node| self.peers[*node].alive && self.peers[*node].replica_of.is_none())
+            .collect()
     }
 
     /// One step of the life of a migration of a random slot.
     pub(super) fn migrate(&mut self, rng: &mut Rng) {
         let hot = rng.usize(..HOT_SLOTS);
-        let Some(source) = self.owner_of_hot(hot) else { return };
+        let Some(source) = self.owner_of_hot(hot) else {
+            return;
+        };
         let Some(target) = self.peers[source].migrating[hot] else {
             let primaries = self.primaries();
             if primaries.is_empty() {
@@ -130,7 +149,9 @@ impl Cluster {
 
     /// The slot stays where it is; what was moved is moved back.
     fn stop_migration(&mut self, hot: usize) {
-        let Some(source) = self.owner_of_hot(hot) else { return };
+        let Some(source) = self.owner_of_hot(hot) else {
+            return;
+        };
         if let Some(target) = self.peers[source].migrating[hot].take() {
             for key in hot * KEYS_PER_SLOT..(hot + 1) * KEYS_PER_SLOT {
                 let moved = std::mem::take(&mut self.peers[target].holds[key]);
@@ -142,7 +163,10 @@ impl Cluster {
 
     /// All keys are moved and the target owns the slot; the source may learn it later.
     fn finish_migration(&mut self, hot: usize, source: usize, target: usize, source_knows: bool) {
-        if !self.peers[source].alive || !self.peers[target].alive || self.peers[target].replica_of.is_some() {
+        if !self.peers[source].alive
+            || !self.peers[target].alive
+            || self.peers[target].replica_of.is_some()
+        {
             return self.stop_migration(hot);
         }
         for key in hot * KEYS_PER_SLOT..(hot + 1) * KEYS_PER_SLOT {
@@ -162,7 +186,8 @@ impl Cluster {
     /// A replica of a random primary takes over; `dead` tells what becomes of the old one.
     pub(super) fn fail_over(&mut self, rng: &mut Rng, dead: bool) -> Option<usize> {
         let old = rng.usize(..self.peers.len());
-        let replica = (0..self.peers.len()).find(|node| self.peers[*node].replica_of == Some(old) && self.peers[*node].alive)?;
+        let replica = (0..self.peers.len())
+            .find(|node| self.peers[*node].replica_of == Some(old) && self.peers[*node].alive)?;
         self.epoch += 1;
         for hot in 0..HOT_SLOTS {
             self.stop_migration(hot);
@@ -222,7 +247,13 @@ impl Cluster {
         for node in 0..self.peers.len() {
             let peer = &mut self.peers[node];
             peer.alive = true;
-            (peer.hung, peer.loading, peer.down, peer.demoted, peer.orphaned) = (0, 0, 0, 0, 0);
+            (
+                peer.hung,
+                peer.loading,
+                peer.down,
+                peer.demoted,
+                peer.orphaned,
+            ) = (0, 0, 0, 0, 0);
             peer.old_port = peer.port;
             peer.importing = [None; HOT_SLOTS];
             self.gossip(node);
@@ -230,20 +261,39 @@ impl Cluster {
     }
 
     /// The topology as discovery sees it: the truth, or the view of one node.
-    pub(super) fn snapshot(&self, generation: u64, seen_by: Option<usize>, old_addresses: bool) -> Snapshot {
+    pub(super) fn snapshot(
+        &self,
+        generation: u64,
+        seen_by: Option<usize>,
+        old_addresses: bool,
+    ) -> Snapshot {
         let view = seen_by.map_or(&self.owner, |node| &self.peers[node].view);
         let mut builder = SnapshotBuilder::new();
         let mut indexes = Vec::new();
         for (number, peer) in self.peers.iter().enumerate() {
-            let primary_id = peer.replica_of.map(|primary| NodeId::new(&self.peers[primary].id));
-            let port = if old_addresses { peer.old_port } else { peer.port };
+            let primary_id = peer
+                .replica_of
+                .map(|primary| NodeId::new(&self.peers[primary].id));
+            let port = if old_addresses {
+                peer.old_port
+            } else {
+                peer.port
+            };
             let node = Node {
                 id: NodeId::new(&peer.id),
                 address: Address::new("127.0.0.1", port),
                 hostname: None,
-                role: if primary_id.is_some() { Role::Replica } else { Role::Primary },
+                role: if primary_id.is_some() {
+                    Role::Replica
+                } else {
+                    Role::Primary
+                },
                 primary_id,
-                state: if peer.alive { NodeState::Ok } else { NodeState::Failed },
+                state: if peer.alive {
+                    NodeState::Ok
+                } else {
+                    NodeState::Failed
+                },
                 link_connected: peer.alive,
                 config_epoch: self.epoch + number as u64,
             };
@@ -259,7 +309,11 @@ impl Cluster {
                 && let Some(target) = self.peers[source].migrating[hot]
             {
                 let id = |node: usize| Some(NodeId::new(&self.peers[node].id));
-                builder.add_open_slot(OpenSlot { slot, source: id(source), target: id(target) });
+                builder.add_open_slot(OpenSlot {
+                    slot,
+                    source: id(source),
+                    target: id(target),
+                });
             }
         }
         builder.build(generation)

@@ -37,9 +37,15 @@ impl World {
 
     fn fail_over(&mut self) -> Result<(), Violation> {
         let dead = self.rng.bool();
-        let Some(old) = self.cluster.fail_over(&mut self.rng, dead) else { return Ok(()) };
+        let Some(old) = self.cluster.fail_over(&mut self.rng, dead) else {
+            return Ok(());
+        };
         note!(self, "node {old} is replaced, dead: {dead}");
-        if dead { self.drop_connections(old) } else { Ok(()) }
+        if dead {
+            self.drop_connections(old)
+        } else {
+            Ok(())
+        }
     }
 
     fn kill_or_revive(&mut self) -> Result<(), Violation> {
@@ -76,13 +82,19 @@ impl World {
         self.engine_reads_bytes(index, count);
         let connection = self.connections.swap_remove(index);
         note!(self, "{:?} breaks", connection.link);
-        self.engine.on_link_closed(connection.link, LinkLoss::Closed);
+        self.engine
+            .on_link_closed(connection.link, LinkLoss::Closed);
         Ok(())
     }
 
     fn hang(&mut self) {
         let node = self.rng.usize(..self.cluster.peers.len());
-        let until = self.now + if self.rng.bool() { self.rng.u64(..2_000_000) } else { self.rng.u64(..20_000) };
+        let until = self.now
+            + if self.rng.bool() {
+                self.rng.u64(..2_000_000)
+            } else {
+                self.rng.u64(..20_000)
+            };
         self.cluster.peers[node].hung = until;
         note!(self, "node {node} hangs until {until}");
     }
@@ -96,7 +108,12 @@ impl World {
 
     fn refuse(&mut self) {
         let node = self.rng.usize(..self.cluster.peers.len());
-        let until = self.now + if self.rng.u32(..4) == 0 { self.rng.u64(..3_000_000) } else { self.rng.u64(..30_000) };
+        let until = self.now
+            + if self.rng.u32(..4) == 0 {
+                self.rng.u64(..3_000_000)
+            } else {
+                self.rng.u64(..30_000)
+            };
         let peer = &mut self.cluster.peers[node];
         let kind = self.rng.u32(..4);
         match kind {
@@ -112,7 +129,9 @@ impl World {
     fn garble(&mut self) {
         if let Some(index) = self.some_connection() {
             note!(self, "{:?} gets garbage", self.connections[index].link);
-            self.connections[index].replies.extend_from_slice(b"?garbage\r\n");
+            self.connections[index]
+                .replies
+                .extend_from_slice(b"?garbage\r\n");
         }
     }
 
@@ -124,7 +143,10 @@ impl World {
         } else if node != other {
             self.cluster.swap_addresses(node, other);
         }
-        note!(self, "node {node} (and perhaps {other}) has another address");
+        note!(
+            self,
+            "node {node} (and perhaps {other}) has another address"
+        );
     }
 
     fn churn(&mut self) {

@@ -75,7 +75,11 @@ impl std::fmt::Display for Failure {
             writeln!(f, "  {event}")?;
         }
         writeln!(f, "seed {}: {}", self.seed, self.what)?;
-        write!(f, "again: cargo run --release -p slotway-tests --bin sim -- --seed {} --steps {}", self.seed, self.steps)
+        write!(
+            f,
+            "again: cargo run --release -p slotway-tests --bin sim -- --seed {} --steps {}",
+            self.seed, self.steps
+        )
     }
 }
 
@@ -93,7 +97,12 @@ pub fn run(seed: u64, steps: u64) -> Result<Summary, Box<Failure>> {
         Err(again) if again == what => what,
         other => format!("{what}\nand it does not happen again: {other:?}"),
     };
-    Err(Box::new(Failure { seed, steps, what, trace: world.trace() }))
+    Err(Box::new(Failure {
+        seed,
+        steps,
+        what,
+        trace: world.trace(),
+    }))
 }
 
 /// A run to its end; a panic of the engine is a violation, too.

@@ -121,7 +121,11 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn add_client(&mut self) -> usize {
-        self.clients.push(ClientHistory { keys: vec![KeyHistory::default(); KEYS], newest_barrier: None, newest_write: None });
+        self.clients.push(ClientHistory {
+            keys: vec![KeyHistory::default(); KEYS],
+            newest_barrier: None,
+            newest_write: None,
+        });
         self.clients.len() - 1
     }
 
@@ -142,20 +146,33 @@ impl Model {
     }
 
     /// A node executes a request or one part of it: the number of the execution.
-    pub(super) fn execute(&mut self, request: usize, part: usize, keys: &[usize]) -> Result<u64, Violation> {
+    pub(super) fn execute(
+        &mut self,
+        request: usize,
+        part: usize,
+        keys: &[usize],
+    ) -> Result<u64, Violation> {
         self.executions += 1;
         let execution = self.executions;
-        let Some(record) = self.records.get_mut(request) else { return Err(format!("nobody sent request {request}")) };
+        let Some(record) = self.records.get_mut(request) else {
+            return Err(format!("nobody sent request {request}"));
+        };
         let fanned_out = matches!(record.kind, Kind::Flush | Kind::Size | Kind::Keys);
         if record.write {
             if record.told == Told::NotExecuted {
-                return Err(format!("request {request} is executed after its client was told that it was not"));
+                return Err(format!(
+                    "request {request} is executed after its client was told that it was not"
+                ));
             }
             if record.told == Told::Executed && !fanned_out {
-                return Err(format!("request {request} is executed after it was answered"));
+                return Err(format!(
+                    "request {request} is executed after it was answered"
+                ));
             }
             if !fanned_out && record.executions.iter().any(|(other, _)| *other == part) {
-                return Err(format!("request {request} part {part} is executed twice [G5]"));
+                return Err(format!(
+                    "request {request} part {part} is executed twice [G5]"
+                ));
             }
         }
         record.executions.push((part, execution));
@@ -176,7 +193,12 @@ impl Model {
         if reply.first() == Some(&b'-') && !matches!(kind, Kind::Local | Kind::Nonsense) {
             return self.answer_error(request, reply);
         }
-        let fault = |what: &str| Err(format!("request {request} ({kind:?}) {what}: {}", printable(reply)));
+        let fault = |what: &str| {
+            Err(format!(
+                "request {request} ({kind:?}) {what}: {}",
+                printable(reply)
+            ))
+        };
         let marks = Mark::find(reply);
         if marks.iter().any(|mark| mark.request != request) {
             return fault("got the reply of another request");
@@ -184,21 +206,50 @@ impl Model {
         match kind {
             Kind::Plain if marks.len() != 1 => return fault("got no reply of its own"),
             Kind::Mset | Kind::Flush if reply != b"+OK\r\n" => return fault("got no OK"),
-            Kind::Count if reply != format!(":{}\r\n", record.keys.len()).as_bytes() => return fault("got the wrong sum"),
-            Kind::Mget if marks.iter().map(|mark| mark.key).ne(record.keys.iter().copied()) => return fault("got other elements"),
-            Kind::Unmarked if !matches!(reply.first(), Some(b'$' | b'_')) => return fault("got no string"),
+            Kind::Count if reply != format!(":{}\r\n", record.keys.len()).as_bytes() => {
+                return fault("got the wrong sum");
+            }
+            Kind::Mget
+                if marks
+                    .iter()
+                    .map(|mark| mark.key)
+                    .ne(record.keys.iter().copied()) =>
+            {
+                return fault("got other elements");
+            }
+            Kind::Unmarked if !matches!(reply.first(), Some(b'$' | b'_')) => {
+                return fault("got no string");
+            }
             Kind::Size if reply.first() != Some(&b':') => return fault("got no number"),
-            Kind::Keys | Kind::Scan if reply.first() != Some(&b'*') => return fault("got no array"),
-            Kind::Local if reply != record.reply => return fault("got another answer of the proxy"),
-            Kind::Hello if !matches!(reply.first(), Some(b'*' | b'%')) => return fault("got no map"),
-            Kind::Nonsense if !reply.starts_with(b"-ERR Protocol error") => return fault("got no protocol error"),
+            Kind::Keys | Kind::Scan if reply.first() != Some(&b'*') => {
+                return fault("got no array");
+            }
+            Kind::Local if reply != record.reply => {
+                return fault("got another answer of the proxy");
+            }
+            Kind::Hello if !matches!(reply.first(), Some(b'*' | b'%')) => {
+                return fault("got no map");
+            }
+            Kind::Nonsense if !reply.starts_with(b"-ERR Protocol error") => {
+                return fault("got no protocol error");
+            }
             _ => {}
         }
-        if matches!(kind, Kind::Mset | Kind::Count | Kind::Mget) && record.executed_parts() != record.parts {
+        if matches!(kind, Kind::Mset | Kind::Count | Kind::Mget)
+            && record.executed_parts() != record.parts
+        {
             return fault("was answered before all parts were executed");
         }
-        if matches!(kind, Kind::Plain | Kind::Mset | Kind::Count | Kind::Mget | Kind::Flush | Kind::Keys | Kind::Scan)
-            && record.executions.is_empty()
+        if matches!(
+            kind,
+            Kind::Plain
+                | Kind::Mset
+                | Kind::Count
+                | Kind::Mget
+                | Kind::Flush
+                | Kind::Keys
+                | Kind::Scan
+        ) && record.executions.is_empty()
         {
             return fault("was answered but not executed");
         }
@@ -226,7 +277,8 @@ impl Model {
             return Ok(());
         }
         if reply.starts_with(b"-UNCERTAIN ") {
-            if record.written == 0 {
+            let unmarked = matches!(record.kind, Kind::Unmarked | Kind::Size);
+            if record.written == 0 && !unmarked {
                 return fault("is said to be uncertain but was never written");
             }
             self.uncertain += 1;
@@ -234,16 +286,30 @@ impl Model {
             return Ok(());
         }
         if reply.starts_with(b"-PARTIAL ") {
-            let applied: Option<usize> = reply.split(|byte| *byte == b' ').find_map(super::wire::number);
-            if applied.is_none_or(|applied| record.kind != Kind::Flush && applied != record.executed_parts()) {
+            let applied: Option<usize> = reply
+                .split(|byte| *byte == b' ')
+                .find_map(super::wire::number);
+            if applied.is_none_or(|applied| {
+                record.write && record.kind != Kind::Flush && applied != record.executed_parts()
+            }) {
                 return fault("was executed in another number of parts");
             }
             self.partial += 1;
-            record.told = if record.kind == Kind::Flush { Told::Unknown } else { Told::NotExecuted };
+            record.told = if record.kind == Kind::Flush {
+                Told::Unknown
+            } else {
+                Told::NotExecuted
+            };
             return Ok(());
         }
-        const REFUSALS: [&[u8]; 6] =
-            [b"-CLUSTERDOWN ", b"-TRYAGAIN ", b"-LOADING ", b"-READONLY ", b"-MASTERDOWN ", b"-ERR proxy: overloaded, command not executed"];
+        const REFUSALS: [&[u8]; 6] = [
+            b"-CLUSTERDOWN ",
+            b"-TRYAGAIN ",
+            b"-LOADING ",
+            b"-READONLY ",
+            b"-MASTERDOWN ",
+            b"-ERR proxy: overloaded, command not executed",
+        ];
         if !REFUSALS.iter().any(|refusal| reply.starts_with(refusal)) {
             return fault("got an error it should not see");
         }
@@ -260,7 +326,9 @@ impl ClientHistory {
     /// [G2] [G6]: nothing that was sent later and conflicts has been executed already.
     fn check_write(&self, request: usize, barrier: bool, keys: &[usize]) -> Result<(), Violation> {
         let overtaken = |other: Option<usize>, by: &str| match other {
-            Some(other) if other > request => Err(format!("request {request} is executed after the later {by} {other}")),
+            Some(other) if other > request => Err(format!(
+                "request {request} is executed after the later {by} {other}"
+            )),
             _ => Ok(()),
         };
         overtaken(self.newest_barrier, "barrier")?;
@@ -268,7 +336,10 @@ impl ClientHistory {
             overtaken(self.newest_write, "write")?;
         }
         for key in keys.iter().filter_map(|key| self.keys.get(*key)) {
-            overtaken(key.writes.last().map(|(request, _)| *request), "write of its key")?;
+            overtaken(
+                key.writes.last().map(|(request, _)| *request),
+                "write of its key",
+            )?;
             overtaken(key.newest_read, "read of its key")?;
         }
         Ok(())
@@ -291,17 +362,25 @@ impl ClientHistory {
         if barrier {
             return Ok(());
         }
-        let Some(key) = self.keys.get_mut(mark.key) else { return Ok(()) };
+        let Some(key) = self.keys.get_mut(mark.key) else {
+            return Ok(());
+        };
         let later = key.writes.partition_point(|(write, _)| *write < request);
-        if let Some((write, execution)) = later.checked_sub(1).and_then(|earlier| key.writes.get(earlier))
+        if let Some((write, execution)) = later
+            .checked_sub(1)
+            .and_then(|earlier| key.writes.get(earlier))
             && *execution > mark.execution
         {
-            return Err(format!("read {request} does not see the earlier write {write} of its key"));
+            return Err(format!(
+                "read {request} does not see the earlier write {write} of its key"
+            ));
         }
         if let Some((write, execution)) = key.writes.get(later)
             && *execution < mark.execution
         {
-            return Err(format!("read {request} sees the later write {write} of its key"));
+            return Err(format!(
+                "read {request} sees the later write {write} of its key"
+            ));
         }
         key.newest_read = key.newest_read.max(Some(request));
         Ok(())

@@ -71,6 +71,13 @@ impl Connection {
         usize::try_from(self.accepted - self.delivered).unwrap_or(usize::MAX)
     }
 
+    /// The engine gives the connection up; what has not reached the node by now never does.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        self.commands.clear();
+        self.delivered = self.accepted;
+    }
+
     /// The kernel takes `bytes` of the engine.
     pub(super) fn accept(&mut self, bytes: &[u8], model: &mut Model) {
         self.accepted += bytes.len() as u64;
@@ -93,7 +100,11 @@ impl Connection {
     /// `count` more bytes reach the node, which executes the commands that are whole by then.
     pub(super) fn deliver(&mut self, count: usize, place: &mut Place<'_>) -> Result<(), Violation> {
         self.delivered = self.accepted.min(self.delivered + count as u64);
-        while self.commands.front().is_some_and(|(end, _)| *end <= self.delivered) {
+        while self
+            .commands
+            .front()
+            .is_some_and(|(end, _)| *end <= self.delivered)
+        {
             if let Some((_, command)) = self.commands.pop_front() {
                 self.execute(command, place)?;
             }
@@ -111,7 +122,8 @@ impl Connection {
             Command::SetName => b"+OK\r\n",
             Command::MyId => {
                 let id = &place.cluster.peers[self.node].id;
-                self.replies.extend_from_slice(format!("${}\r\n{id}\r\n", id.len()).as_bytes());
+                self.replies
+                    .extend_from_slice(format!("${}\r\n{id}\r\n", id.len()).as_bytes());
                 return Ok(());
             }
             Command::Asking => {
@@ -119,8 +131,20 @@ impl Connection {
                 b"+OK\r\n"
             }
             Command::Data(data) => {
-                let Place { cluster, model, rng, now } = place;
-                let mut context = Context { cluster, model, rng, now: *now, node: self.node, resp3: self.resp3 };
+                let Place {
+                    cluster,
+                    model,
+                    rng,
+                    now,
+                } = place;
+                let mut context = Context {
+                    cluster,
+                    model,
+                    rng,
+                    now: *now,
+                    node: self.node,
+                    resp3: self.resp3,
+                };
                 return context.serve(&data, asking, &mut self.replies);
             }
             Command::Unknown(name) => return Err(format!("a node got {name}")),

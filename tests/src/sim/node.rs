@@ -51,7 +51,10 @@ impl Data {
     }
 
     const fn is_write(&self) -> bool {
-        matches!(self.name, Name::Write | Name::Script | Name::Mset | Name::Delete | Name::Flush)
+        matches!(
+            self.name,
+            Name::Write | Name::Script | Name::Mset | Name::Delete | Name::Flush
+        )
     }
 }
 
@@ -66,7 +69,12 @@ fn key(name: &[u8]) -> Option<(usize, Option<usize>)> {
 
 impl Command {
     pub(super) fn parse(arguments: &[&[u8]]) -> Self {
-        Self::known(arguments).unwrap_or_else(|| Self::Unknown(format!("{:?}", arguments.first().map(|name| String::from_utf8_lossy(name)))))
+        Self::known(arguments).unwrap_or_else(|| {
+            Self::Unknown(format!(
+                "{:?}",
+                arguments.first().map(|name| String::from_utf8_lossy(name))
+            ))
+        })
     }
 
     fn known(arguments: &[&[u8]]) -> Option<Self> {
@@ -75,7 +83,11 @@ impl Command {
             let keys: Option<Vec<_>> = keys.iter().map(|name| key(name)).collect();
             let keys = keys?;
             let request = request.or_else(|| keys.iter().find_map(|(_, mark)| *mark));
-            Some(Self::Data(Data { name, keys: keys.into_iter().map(|(key, _)| key).collect(), request }))
+            Some(Self::Data(Data {
+                name,
+                keys: keys.into_iter().map(|(key, _)| key).collect(),
+                request,
+            }))
         };
         let mark = |index: usize| number(at(index)?);
         match at(0)? {
@@ -116,7 +128,12 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     /// Executes or refuses `data`; appends the reply.
-    pub(super) fn serve(&mut self, data: &Data, asking: bool, out: &mut Vec<u8>) -> Result<(), Violation> {
+    pub(super) fn serve(
+        &mut self,
+        data: &Data,
+        asking: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
         if let Some(refusal) = self.admission(data, asking) {
             out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
             return Ok(());
@@ -147,10 +164,15 @@ impl Context<'_> {
             return Some(refusal);
         }
         if peer.orphaned > self.now {
-            return Some("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.".to_owned());
+            return Some(
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+                    .to_owned(),
+            );
         }
-        let replica = peer.demoted > self.now || (data.keys.is_empty() && peer.replica_of.is_some());
-        (replica && data.is_write()).then(|| "READONLY You can't write against a read only replica.".to_owned())
+        let replica =
+            peer.demoted > self.now || (data.keys.is_empty() && peer.replica_of.is_some());
+        (replica && data.is_write())
+            .then(|| "READONLY You can't write against a read only replica.".to_owned())
     }
 
     fn redirection(&self, data: &Data, asking: bool) -> Option<String> {
@@ -175,13 +197,16 @@ impl Context<'_> {
         match owner {
             None => Some("CLUSTERDOWN Hash slot not served".to_owned()),
             Some(owner) if owner == self.node => match peer.migrating[hot] {
-                Some(target) if absent == real().count() => Some(format!("ASK {slot} 127.0.0.1:{}", address(target))),
-                Some(_) if absent > 0 => Some("TRYAGAIN Multiple keys request during rehashing of slot".to_owned()),
+                Some(target) if absent == real().count() => {
+                    Some(format!("ASK {slot} 127.0.0.1:{}", address(target)))
+                }
+                Some(_) if absent > 0 => {
+                    Some("TRYAGAIN Multiple keys request during rehashing of slot".to_owned())
+                }
                 _ => None,
             },
-            Some(_) if peer.importing[hot].is_some() && asking => {
-                (several && absent > 0).then(|| "TRYAGAIN Multiple keys request during rehashing of slot".to_owned())
-            }
+            Some(_) if peer.importing[hot].is_some() && asking => (several && absent > 0)
+                .then(|| "TRYAGAIN Multiple keys request during rehashing of slot".to_owned()),
             Some(owner) => Some(match self.now % 7 {
                 0 => format!("MOVED {slot} :{}", address(owner)),
                 _ => format!("MOVED {slot} 127.0.0.1:{}", address(owner)),
@@ -191,7 +216,14 @@ impl Context<'_> {
 
     fn reply(&mut self, data: &Data, execution: u64, out: &mut Vec<u8>) {
         let request = data.request.unwrap_or(usize::MAX);
-        let mark = |key: usize| Mark { request, execution, key }.text();
+        let mark = |key: usize| {
+            Mark {
+                request,
+                execution,
+                key,
+            }
+            .text()
+        };
         let own_key = data.keys.first().copied().unwrap_or(KEYS);
         let text = match data.name {
             Name::Mset | Name::Flush => "+OK\r\n".to_owned(),
@@ -203,8 +235,15 @@ impl Context<'_> {
             Name::Get if self.resp3 => "_\r\n".to_owned(),
             Name::Get => "$-1\r\n".to_owned(),
             Name::Size => format!(":{}\r\n", self.node + 1),
-            Name::Keys => format!("*1\r\n{}", bulk(&format!("{{{}}}{}", self.rng.u32(..6), mark(KEYS)))),
-            Name::Scan => format!("*2\r\n$1\r\n{}\r\n*1\r\n{}", self.rng.u32(..2), bulk(&mark(KEYS))),
+            Name::Keys => format!(
+                "*1\r\n{}",
+                bulk(&format!("{{{}}}{}", self.rng.u32(..6), mark(KEYS)))
+            ),
+            Name::Scan => format!(
+                "*2\r\n$1\r\n{}\r\n*1\r\n{}",
+                self.rng.u32(..2),
+                bulk(&mark(KEYS))
+            ),
             Name::Write | Name::Read | Name::Script | Name::Publish => self.plain(&mark(own_key)),
         };
         out.extend_from_slice(text.as_bytes());
@@ -217,7 +256,9 @@ impl Context<'_> {
             2 | 3 => bulk(mark),
             4 => bulk(&format!("{mark}{}", "x".repeat(self.rng.usize(..3000)))),
             5 => format!("*3\r\n{}$-1\r\n*0\r\n", bulk(mark)),
-            6 => format!("-WRONGTYPE {mark} Operation against a key holding the wrong kind of value\r\n"),
+            6 => format!(
+                "-WRONGTYPE {mark} Operation against a key holding the wrong kind of value\r\n"
+            ),
             7 => format!("%1\r\n+field\r\n{}", bulk(mark)),
             8 => format!("|1\r\n+ttl\r\n:3\r\n{}", bulk(mark)),
             _ => format!("!{}\r\n{mark}\r\n", mark.len()),

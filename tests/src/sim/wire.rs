@@ -40,8 +40,12 @@ pub(super) fn reply_length(bytes: &[u8]) -> Result<Option<usize>, String> {
 }
 
 fn end_of_reply(bytes: &[u8], at: usize) -> Result<Option<usize>, String> {
-    let Some((line, next)) = line(bytes, at) else { return Ok(None) };
-    let Some((mark, rest)) = line.split_first() else { return Err("an empty line instead of a reply".to_owned()) };
+    let Some((line, next)) = line(bytes, at) else {
+        return Ok(None);
+    };
+    let Some((mark, rest)) = line.split_first() else {
+        return Err("an empty line instead of a reply".to_owned());
+    };
     let items = match mark {
         b'+' | b'-' | b':' | b'_' | b',' | b'(' | b'#' => return Ok(Some(next)),
         b'$' | b'=' | b'!' if rest == b"-1" => return Ok(Some(next)),
@@ -88,9 +92,15 @@ impl Mark {
         while let (Some(mark), Some(_)) = (parts.next(), parts.next()) {
             let mut fields = mark.split(|byte| *byte == b':');
             let mut next = || number::<u64>(fields.next()?);
-            let (Some(request), Some(execution), Some(key)) = (next(), next(), next()) else { continue };
+            let (Some(request), Some(execution), Some(key)) = (next(), next(), next()) else {
+                continue;
+            };
             let small = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-            marks.push(Self { request: small(request), execution, key: small(key) });
+            marks.push(Self {
+                request: small(request),
+                execution,
+                key: small(key),
+            });
         }
         marks
     }
@@ -104,7 +114,10 @@ mod tests {
     fn requests_end_where_they_end() {
         let bytes = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1";
         let (arguments, length) = parse_request(bytes).unwrap();
-        assert_eq!((arguments, length), (vec![&b"GET"[..], b"k"], bytes.len() - 2));
+        assert_eq!(
+            (arguments, length),
+            (vec![&b"GET"[..], b"k"], bytes.len() - 2)
+        );
         for end in 0..bytes.len() - 2 {
             assert!(parse_request(&bytes[..end]).is_none());
         }
@@ -112,7 +125,13 @@ mod tests {
 
     #[test]
     fn replies_end_where_they_end() {
-        for reply in [&b"+OK\r\n"[..], b"$-1\r\n", b"$2\r\n\r\n\r\n", b"*2\r\n:1\r\n*-1\r\n", b"|1\r\n+a\r\n+b\r\n%1\r\n+c\r\n_\r\n"] {
+        for reply in [
+            &b"+OK\r\n"[..],
+            b"$-1\r\n",
+            b"$2\r\n\r\n\r\n",
+            b"*2\r\n:1\r\n*-1\r\n",
+            b"|1\r\n+a\r\n+b\r\n%1\r\n+c\r\n_\r\n",
+        ] {
             assert_eq!(reply_length(reply), Ok(Some(reply.len())));
             for end in 0..reply.len() {
                 assert_eq!(reply_length(&reply[..end]), Ok(None));
@@ -123,8 +142,23 @@ mod tests {
 
     #[test]
     fn marks_are_found_again() {
-        let marks = [Mark { request: 3, execution: 9, key: 1 }, Mark { request: 4, execution: 10, key: 0 }];
-        let reply = format!("*2\r\n+{}\r\n$10\r\n{}\r\n", marks[0].text(), marks[1].text());
+        let marks = [
+            Mark {
+                request: 3,
+                execution: 9,
+                key: 1,
+            },
+            Mark {
+                request: 4,
+                execution: 10,
+                key: 0,
+            },
+        ];
+        let reply = format!(
+            "*2\r\n+{}\r\n$10\r\n{}\r\n",
+            marks[0].text(),
+            marks[1].text()
+        );
         assert_eq!(Mark::find(reply.as_bytes()), marks);
     }
 }

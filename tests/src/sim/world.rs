@@ -155,7 +155,9 @@ impl World {
         self.next_client += 1;
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 6379));
         let state = ClientState::new(self.next_client, address, address, false);
-        let session = self.engine.add_session(state, Rc::<Nowhere>::clone(&self.environment));
+        let session = self
+            .engine
+            .add_session(state, Rc::<Nowhere>::clone(&self.environment));
         self.clients.push(Client::new(session, &mut self.model));
     }
 
@@ -163,7 +165,10 @@ impl World {
         let index = self.rng.usize(..self.clients.len());
         let client = &mut self.clients[index];
         for _ in 0..self.rng.usize(1..=3) {
-            if client.expected.len() < self.profile.pipeline && client.output.len() < 100_000 && !client.ended {
+            if client.expected.len() < self.profile.pipeline
+                && client.output.len() < 100_000
+                && !client.ended
+            {
                 client.ask(&self.profile, &self.cluster, &mut self.model, &mut self.rng);
             }
         }
@@ -172,7 +177,11 @@ impl World {
     fn send(&mut self) -> Result<(), Violation> {
         let index = self.rng.usize(..self.clients.len());
         let most = self.clients[index].output.len();
-        let count = if self.rng.u32(..3) == 0 { self.rng.usize(..=most) } else { most };
+        let count = if self.rng.u32(..3) == 0 {
+            self.rng.usize(..=most)
+        } else {
+            most
+        };
         self.send_bytes(index, count)
     }
 
@@ -184,7 +193,11 @@ impl World {
         }
         let bytes: Vec<u8> = client.output.drain(..count).collect();
         let session = client.session;
-        note!(self, "client {session:?} sends {}", super::model::printable(&bytes));
+        note!(
+            self,
+            "client {session:?} sends {}",
+            super::model::printable(&bytes)
+        );
         self.engine.on_client(session, &bytes);
         Ok(())
     }
@@ -195,15 +208,25 @@ impl World {
         if let Some(output) = self.engine.session_output(session)
             && !output.is_empty()
         {
-            let count = if all { output.len() } else { self.rng.usize(1..=output.len()) };
+            let count = if all {
+                output.len()
+            } else {
+                self.rng.usize(1..=output.len())
+            };
             let bytes = output.split_to(count);
-            note!(self, "client {session:?} gets {}", super::model::printable(&bytes));
+            note!(
+                self,
+                "client {session:?} gets {}",
+                super::model::printable(&bytes)
+            );
             self.clients[index].receive(&bytes, &mut self.model)?;
         }
         match self.engine.must_close(session) {
             None => Ok(()),
             Some(_) if self.clients[index].ended => {
-                if !self.clients[index].expected.is_empty() || self.clients[index].has_part_of_a_reply() {
+                if !self.clients[index].expected.is_empty()
+                    || self.clients[index].has_part_of_a_reply()
+                {
                     return Err("a session ended before its last reply".to_owned());
                 }
                 self.leave(index, CloseReason::Protocol);
@@ -228,12 +251,20 @@ impl World {
             self.act(action)?;
         }
         while let Some(link) = self.engine.next_dirty_link() {
-            if let Some(index) = self.connections.iter().position(|connection| connection.link == link) {
+            if let Some(index) = self
+                .connections
+                .iter()
+                .position(|connection| connection.link == link)
+            {
                 self.write(index);
             }
         }
         while let Some(session) = self.engine.next_dirty_session() {
-            if let Some(index) = self.clients.iter().position(|client| client.session == session) {
+            if let Some(index) = self
+                .clients
+                .iter()
+                .position(|client| client.session == session)
+            {
                 self.client_reads(index, false)?;
             }
         }
@@ -245,20 +276,33 @@ impl World {
         note!(self, "{action:?}");
         match action {
             Action::Connect { link, address } => {
-                let known = self.connections.iter().any(|connection| connection.link == link);
+                let known = self
+                    .connections
+                    .iter()
+                    .any(|connection| connection.link == link);
                 if known || self.pending.iter().any(|pending| pending.link == link) {
                     return Err(format!("{link:?} is connected twice"));
                 }
-                self.pending.push(Pending { link, port: address.port, since: self.now });
+                self.pending.push(Pending {
+                    link,
+                    port: address.port,
+                    since: self.now,
+                });
             }
             Action::CloseLink(link) => {
                 // Like the shell: no socket, nothing to close.
-                if let Some(connection) = self.connections.iter_mut().find(|connection| connection.link == link) {
-                    connection.closing = true;
+                if let Some(connection) = self
+                    .connections
+                    .iter_mut()
+                    .find(|connection| connection.link == link)
+                {
+                    connection.close();
                 }
             }
             Action::Hint(Hint::Moved { slot, target, from }) => {
-                if self.rng.u32(..100) < self.profile.patched && self.snapshot.accepts_move(slot, &target, &from) {
+                if self.rng.u32(..100) < self.profile.patched
+                    && self.snapshot.accepts_move(slot, &target, &from)
+                {
                     self.adopt(self.snapshot.with_moved_slots(&[(slot, target)]));
                 }
             }
@@ -284,7 +328,11 @@ impl World {
         let output = self.engine.link_output(connection.link);
         let room = self.profile.kernel.saturating_sub(connection.held());
         let most = output.len().min(room);
-        let count = if self.rng.u32(..4) == 0 { self.rng.usize(..=most) } else { most };
+        let count = if self.rng.u32(..4) == 0 {
+            self.rng.usize(..=most)
+        } else {
+            most
+        };
         connection.blocked = count < output.len();
         let bytes = output[..count].to_vec();
         connection.accept(&bytes, &mut self.model);
@@ -335,38 +383,70 @@ impl World {
 
     /// Some bytes reach a node, which executes what is whole.
     fn node_works(&mut self) -> Result<(), Violation> {
-        let Some(index) = self.some_connection() else { return Ok(()) };
+        let Some(index) = self.some_connection() else {
+            return Ok(());
+        };
         let node = self.connections[index].node;
         if self.cluster.peers[node].hung > self.now {
             return Ok(());
         }
         let held = self.connections[index].held();
-        let count = if self.rng.bool() { self.rng.usize(..=held) } else { held };
+        let count = if self.rng.bool() {
+            self.rng.usize(..=held)
+        } else {
+            held
+        };
         self.deliver(index, count)
     }
 
     pub(super) fn deliver(&mut self, index: usize, count: usize) -> Result<(), Violation> {
         let before = self.model.executions();
-        let Self { connections, cluster, model, rng, now, .. } = self;
+        let Self {
+            connections,
+            cluster,
+            model,
+            rng,
+            now,
+            ..
+        } = self;
         let connection = &mut connections[index];
-        connection.deliver(count, &mut Place { cluster, model, rng, now: *now })?;
+        connection.deliver(
+            count,
+            &mut Place {
+                cluster,
+                model,
+                rng,
+                now: *now,
+            },
+        )?;
         let executed = self.model.executions() - before;
         if executed > 0 {
             let connection = &self.connections[index];
             let text = super::model::printable(&connection.replies);
-            note!(self, "{:?} node {} executes {executed}, owes {text}", self.connections[index].link, self.connections[index].node);
+            note!(
+                self,
+                "{:?} node {} executes {executed}, owes {text}",
+                self.connections[index].link,
+                self.connections[index].node
+            );
         }
         Ok(())
     }
 
     /// The engine reads some bytes of a node, or the end of a connection it gave up.
     fn engine_reads(&mut self) {
-        let Some(index) = self.some_connection() else { return };
+        let Some(index) = self.some_connection() else {
+            return;
+        };
         if self.connections[index].closing && self.rng.bool() {
             return self.close(index);
         }
         let most = self.connections[index].replies.len();
-        let count = if self.rng.bool() { self.rng.usize(..=most) } else { most };
+        let count = if self.rng.bool() {
+            self.rng.usize(..=most)
+        } else {
+            most
+        };
         self.engine_reads_bytes(index, count);
     }
 
@@ -383,7 +463,8 @@ impl World {
     pub(super) fn close(&mut self, index: usize) {
         let connection = self.connections.swap_remove(index);
         note!(self, "{:?} is closed", connection.link);
-        self.engine.on_link_closed(connection.link, LinkLoss::Closed);
+        self.engine
+            .on_link_closed(connection.link, LinkLoss::Closed);
     }
 
     // === Time and topology ===
@@ -400,7 +481,8 @@ impl World {
 
     fn pass(&mut self, micros: u64) {
         self.now += micros;
-        self.engine.set_now(Timestamp::ZERO.after(Duration::from_micros(self.now)));
+        self.engine
+            .set_now(Timestamp::ZERO.after(Duration::from_micros(self.now)));
         self.engine.tick();
         note!(self, "time is {}", self.now);
     }
@@ -436,9 +518,14 @@ impl World {
     fn check_bounds(&self) -> Result<(), Violation> {
         let limits = &self.profile.limits;
         for client in &self.clients {
-            let Some(session) = self.engine.session(client.session) else { return Err("a session is gone".to_owned()) };
+            let Some(session) = self.engine.session(client.session) else {
+                return Err("a session is gone".to_owned());
+            };
             if session.queue.len() > limits.session_in_flight {
-                return Err(format!("{} requests of one session are outstanding", session.queue.len()));
+                return Err(format!(
+                    "{} requests of one session are outstanding",
+                    session.queue.len()
+                ));
             }
         }
         Ok(())
@@ -449,7 +536,11 @@ impl World {
     /// Trouble is over: everything asked must be answered, and nothing may be left.
     fn rest(&mut self) -> Result<(), Violation> {
         self.cluster.heal();
-        self.adopt(Some(self.cluster.snapshot(self.snapshot.generation + 1, None, false)));
+        self.adopt(Some(self.cluster.snapshot(
+            self.snapshot.generation + 1,
+            None,
+            false,
+        )));
         note!(self, "--- all trouble ends ---");
         for _ in 0..REST_STEPS {
             self.steps += 1;
@@ -460,12 +551,22 @@ impl World {
                 return self.check_end();
             }
         }
-        let waiting: Vec<_> = self.clients.iter().filter(|client| !client.expected.is_empty()).collect();
+        let waiting: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|client| !client.expected.is_empty())
+            .collect();
         let report = self.engine.report();
         Err(format!(
             "stuck: {} clients wait, the first for {:?}; {} requests in flight, {} parked",
             waiting.len(),
-            waiting.first().map(|client| (&client.session, client.expected.front().map(|request| &self.model.records[*request]))),
+            waiting.first().map(|client| (
+                &client.session,
+                client
+                    .expected
+                    .front()
+                    .map(|request| &self.model.records[*request])
+            )),
             report.in_flight,
             report.parked_now
         ))
@@ -498,7 +599,9 @@ impl World {
     }
 
     fn is_at_rest(&self) -> bool {
-        self.clients.iter().all(|client| client.expected.is_empty() && client.output.is_empty())
+        self.clients
+            .iter()
+            .all(|client| client.expected.is_empty() && client.output.is_empty())
             && self.pending.is_empty()
             && !self.connections.iter().any(|connection| connection.closing)
             && self.engine.report().in_flight == 0
@@ -507,7 +610,10 @@ impl World {
     fn check_end(&mut self) -> Result<(), Violation> {
         let report = self.engine.report();
         if report.parked_now != 0 || report.parked_bytes != 0 {
-            return Err(format!("{} requests with {} bytes are left parked", report.parked_now, report.parked_bytes));
+            return Err(format!(
+                "{} requests with {} bytes are left parked",
+                report.parked_now, report.parked_bytes
+            ));
         }
         let owed: usize = report.links.iter().map(|link| link.in_flight).sum();
         if owed != 0 {
