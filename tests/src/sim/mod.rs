@@ -17,6 +17,8 @@ mod model;
 mod net;
 mod node;
 mod profile;
+mod rest;
+mod shell;
 mod wire;
 mod world;
 
@@ -41,6 +43,14 @@ pub struct Summary {
     pub refused: u64,
     /// Replies that said that some parts of a request were executed.
     pub partial: u64,
+    /// Replies of nodes that said that a request was not executed.
+    pub redirected: u64,
+    /// Requests held for one before them.
+    pub held: u64,
+    /// Requests parked.
+    pub parked: u64,
+    /// Connections to nodes lost.
+    pub links_lost: u64,
 }
 
 impl Summary {
@@ -53,6 +63,10 @@ impl Summary {
         self.uncertain += other.uncertain;
         self.refused += other.refused;
         self.partial += other.partial;
+        self.redirected += other.redirected;
+        self.held += other.held;
+        self.parked += other.parked;
+        self.links_lost += other.links_lost;
     }
 }
 

@@ -97,8 +97,11 @@ impl Profile {
         };
         let limits = Limits {
             session_in_flight: *pick(rng, &[2, 4, 16, 256]),
-            park_max_requests: *pick(rng, &[4, 100_000, 100_000]),
-            park_max_bytes: *pick(rng, &[400, 64 << 20, 64 << 20]),
+            park_max_requests: *pick(rng, &[4, 100_000, 100_000, 100_000, 100_000, 100_000]),
+            park_max_bytes: *pick(
+                rng,
+                &[400, 64 << 20, 64 << 20, 64 << 20, 64 << 20, 64 << 20],
+            ),
             park_timeout: Duration::from_millis(*pick(rng, &[300, 2_000, 10_000])),
             node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 5_000])),
             max_redirects: *pick(rng, &[1, 6, 6]),
@@ -110,7 +113,7 @@ impl Profile {
             clients: rng.usize(1..=8),
             shards: rng.usize(1..=4),
             pipeline: *pick(rng, &[1, 4, 12, 40]),
-            trouble: *pick(rng, &[0, 5, 20, 60, 150]),
+            trouble: *pick(rng, &[0, 2, 5, 10, 20, 60, 150]),
             faults,
             stale: *pick(rng, &[0, 20, 60]),
             patched: *pick(rng, &[0, 50, 100]),

@@ -1,0 +1,248 @@
+//! What the shell does in reality: connections, writes, reads, and the end of a turn.
+
+use std::sync::Arc;
+
+use slotway_core::engine::{Action, LinkLoss};
+use slotway_core::topology::{Hint, Snapshot};
+
+use super::model::Violation;
+use super::net::{Connection, Pending, Place};
+use super::world::{World, note};
+
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: u64 = 500_000;
+
+impl World {
+    /// The end of a turn: actions, then one write per dirty link, then one per dirty session.
+    pub(super) fn flush(&mut self) -> Result<(), Violation> {
+        while let Some(action) = self.engine.next_action() {
+            self.act(action)?;
+        }
+        while let Some(link) = self.engine.next_dirty_link() {
+            if let Some(index) = self
+                .connections
+                .iter()
+                .position(|connection| connection.link == link)
+            {
+                self.write(index);
+            }
+        }
+        while let Some(session) = self.engine.next_dirty_session() {
+            if let Some(index) = self
+                .clients
+                .iter()
+                .position(|client| client.session == session)
+            {
+                self.client_reads(index, false)?;
+            }
+        }
+        let index = self.rng.usize(..self.clients.len());
+        self.client_reads(index, false)
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), Violation> {
+        note!(self, "{action:?}");
+        match action {
+            Action::Connect { link, address } => {
+                let known = self
+                    .connections
+                    .iter()
+                    .any(|connection| connection.link == link);
+                if known || self.pending.iter().any(|pending| pending.link == link) {
+                    return Err(format!("{link:?} is connected twice"));
+                }
+                self.pending.push(Pending {
+                    link,
+                    port: address.port,
+                    since: self.now,
+                });
+            }
+            Action::CloseLink(link) => {
+                // Like the shell: no socket, nothing to close.
+                if let Some(connection) = self
+                    .connections
+                    .iter_mut()
+                    .find(|connection| connection.link == link)
+                {
+                    connection.close();
+                }
+            }
+            Action::Hint(Hint::Moved { slot, target, from }) => {
+                if self.rng.u32(..100) < self.profile.patched
+                    && self.snapshot.accepts_move(slot, &target, &from)
+                {
+                    self.adopt(self.snapshot.with_moved_slots(&[(slot, target)]));
+                }
+            }
+            Action::Hint(_) => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn adopt(&mut self, snapshot: Option<Snapshot>) {
+        if let Some(snapshot) = snapshot {
+            note!(self, "topology {}", snapshot.generation);
+            self.snapshot = Arc::new(snapshot);
+            self.engine.set_snapshot(Arc::clone(&self.snapshot));
+        }
+    }
+
+    /// The kernel takes some of what a link has to write.
+    pub(super) fn write(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        if connection.blocked || connection.closing {
+            return;
+        }
+        let output = self.engine.link_output(connection.link);
+        let room = self.profile.kernel.saturating_sub(connection.held());
+        let most = output.len().min(room);
+        let count = if self.rng.u32(..4) == 0 {
+            self.rng.usize(..=most)
+        } else {
+            most
+        };
+        connection.blocked = count < output.len();
+        let bytes = output[..count].to_vec();
+        connection.accept(&bytes, &mut self.model);
+        let link = connection.link;
+        self.engine.on_link_written(link, count);
+        note!(self, "{link:?} writes {}", super::model::printable(&bytes));
+    }
+
+    /// The kernel has room again for a link that was blocked.
+    pub(super) fn room(&mut self) {
+        if let Some(index) = self.busy_connection(|connection| connection.blocked) {
+            self.connections[index].blocked = false;
+            self.write(index);
+        }
+    }
+
+    /// A connection with something to do, if one is met soon.
+    fn busy_connection(&mut self, is_busy: impl Fn(&Connection) -> bool) -> Option<usize> {
+        let first = self.some_connection()?;
+        let count = self.connections.len();
+        (first..first + count)
+            .map(|index| index % count)
+            .find(|index| is_busy(&self.connections[*index]))
+    }
+
+    pub(super) fn some_connection(&mut self) -> Option<usize> {
+        (!self.connections.is_empty()).then(|| self.rng.usize(..self.connections.len()))
+    }
+
+    pub(super) fn connect(&mut self) {
+        if !self.pending.is_empty() {
+            let index = self.rng.usize(..self.pending.len());
+            self.connect_one(index);
+        }
+    }
+
+    pub(super) fn connect_one(&mut self, index: usize) {
+        let Pending { link, port, since } = self.pending[index];
+        let node = self.cluster.at_port(port);
+        let reachable = node.is_some_and(|node| self.cluster.peers[node].hung <= self.now);
+        if node.is_some() && !reachable && self.now - since < CONNECT_TIMEOUT {
+            return;
+        }
+        self.pending.swap_remove(index);
+        match node.filter(|_| reachable) {
+            Some(node) => {
+                note!(self, "{link:?} is connected to node {node} at {port}");
+                self.connections.push(Connection::new(link, node));
+                self.engine.on_link_connected(link);
+            }
+            None => {
+                note!(self, "{link:?} cannot be connected to {port}");
+                self.engine.on_link_closed(link, LinkLoss::ConnectFailed);
+            }
+        }
+    }
+
+    /// Some bytes reach a node, which executes what is whole.
+    pub(super) fn node_works(&mut self) -> Result<(), Violation> {
+        let Some(index) = self.busy_connection(|connection| connection.held() > 0) else {
+            return Ok(());
+        };
+        let node = self.connections[index].node;
+        if self.cluster.peers[node].hung > self.now {
+            return Ok(());
+        }
+        let held = self.connections[index].held();
+        let count = if self.rng.bool() {
+            self.rng.usize(..=held)
+        } else {
+            held
+        };
+        self.deliver(index, count)
+    }
+
+    pub(super) fn deliver(&mut self, index: usize, count: usize) -> Result<(), Violation> {
+        let before = self.model.executions();
+        let Self {
+            connections,
+            cluster,
+            model,
+            rng,
+            now,
+            ..
+        } = self;
+        let connection = &mut connections[index];
+        connection.deliver(
+            count,
+            &mut Place {
+                cluster,
+                model,
+                rng,
+                now: *now,
+            },
+        )?;
+        let executed = self.model.executions() - before;
+        if executed > 0 {
+            let connection = &self.connections[index];
+            let text = super::model::printable(&connection.replies);
+            note!(
+                self,
+                "{:?} node {} executes {executed}, owes {text}",
+                self.connections[index].link,
+                self.connections[index].node
+            );
+        }
+        Ok(())
+    }
+
+    /// The engine reads some bytes of a node, or the end of a connection it gave up.
+    pub(super) fn engine_reads(&mut self) {
+        let Some(index) =
+            self.busy_connection(|connection| connection.closing || !connection.replies.is_empty())
+        else {
+            return;
+        };
+        if self.connections[index].closing && self.rng.bool() {
+            return self.close(index);
+        }
+        let most = self.connections[index].replies.len();
+        let count = if self.rng.bool() {
+            self.rng.usize(..=most)
+        } else {
+            most
+        };
+        self.engine_reads_bytes(index, count);
+    }
+
+    pub(super) fn engine_reads_bytes(&mut self, index: usize, count: usize) {
+        let connection = &mut self.connections[index];
+        if count > 0 {
+            let bytes: Vec<u8> = connection.replies.drain(..count).collect();
+            let link = connection.link;
+            note!(self, "{link:?} reads {}", super::model::printable(&bytes));
+            self.engine.on_link_read(link, &bytes);
+        }
+    }
+
+    pub(super) fn close(&mut self, index: usize) {
+        let connection = self.connections.swap_remove(index);
+        note!(self, "{:?} is closed", connection.link);
+        self.engine
+            .on_link_closed(connection.link, LinkLoss::Closed);
+    }
+}
