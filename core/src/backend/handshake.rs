@@ -2,6 +2,9 @@
 //!
 //! `AUTH` goes first and alone: Redis 7.2 and Valkey 8.0 were seen to drop the reply of a failing `AUTH` that is not the first command
 //! of a batch, which would shift every later reply. The rest is pipelined.
+//!
+//! The node is asked for its number of this connection. When the proxy gives up a connection, the node may be about to execute what
+//! it has read from it; the next connection has the old one killed by its number before it carries anything [D9].
 
 use std::sync::Arc;
 
@@ -54,6 +57,8 @@ enum Expect {
     Hello,
     SetName,
     MyId,
+    ClientId,
+    Fence,
 }
 
 /// The handshake of one connection.
@@ -61,13 +66,22 @@ enum Expect {
 pub struct Handshake {
     protocol: Protocol,
     expected_id: Option<Arc<str>>,
+    /// The node's numbers of earlier connections that must be dead before this one is used [D9].
+    fences: Vec<i64>,
+    /// The node's number of this connection.
+    client_id: Option<i64>,
     owed: Vec<Expect>,
     output: Vec<u8>,
 }
 
 impl Handshake {
-    pub(crate) fn new(credentials: &Credentials, protocol: Protocol, expected_id: Option<Arc<str>>) -> Self {
-        let mut handshake = Self { protocol, expected_id, owed: Vec::new(), output: Vec::new() };
+    pub(crate) fn new(
+        credentials: &Credentials,
+        protocol: Protocol,
+        expected_id: Option<Arc<str>>,
+        fences: Vec<i64>,
+    ) -> Self {
+        let mut handshake = Self { protocol, expected_id, fences, client_id: None, owed: Vec::new(), output: Vec::new() };
         if let Some(password) = &credentials.password {
             match &credentials.user {
                 Some(user) => write::command(&mut handshake.output, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
@@ -90,6 +104,22 @@ impl Handshake {
         self.owed.push(Expect::SetName);
         write::command(&mut self.output, &[b"CLUSTER", b"MYID"]);
         self.owed.push(Expect::MyId);
+        write::command(&mut self.output, &[b"CLIENT", b"ID"]);
+        self.owed.push(Expect::ClientId);
+        for id in &self.fences {
+            write::command(&mut self.output, &[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()]);
+            self.owed.push(Expect::Fence);
+        }
+    }
+
+    /// The connections that are dead now that the handshake is over.
+    pub(crate) fn fences(&self) -> &[i64] {
+        &self.fences
+    }
+
+    /// The node's number of this connection, if it tells.
+    pub(crate) const fn client_id(&self) -> Option<i64> {
+        self.client_id
     }
 
     /// Bytes to write now.
@@ -111,6 +141,14 @@ impl Handshake {
             // A server that does not know or permit the name is used without one.
             Expect::SetName => on_set_name(&value),
             Expect::MyId => self.on_my_id(&value),
+            Expect::ClientId => {
+                if let Value::Integer(id) = value {
+                    self.client_id = Some(id);
+                }
+                None
+            }
+            // Not permitted or no such connection: there is nothing more that could be done.
+            Expect::Fence => None,
         };
         match step {
             Some(failure) => HandshakeStep::Failed(failure),
@@ -195,39 +233,53 @@ mod tests {
 
     #[test]
     fn auth_goes_alone_and_the_rest_follows() {
-        let mut handshake = Handshake::new(&with_password(), Protocol::Resp3, Some(ID.into()));
+        let mut handshake = Handshake::new(&with_password(), Protocol::Resp3, Some(ID.into()), Vec::new());
         assert_eq!(handshake.take_output(), b"*2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n");
         assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Continue);
         let rest = handshake.take_output();
         assert!(rest.starts_with(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"));
         assert_eq!(handshake.on_reply(b"%1\r\n+proto\r\n:3\r\n"), HandshakeStep::Pending);
         assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Pending);
-        assert_eq!(handshake.on_reply(&id_reply()), HandshakeStep::Ready);
+        assert_eq!(handshake.on_reply(&id_reply()), HandshakeStep::Pending);
+        assert_eq!(handshake.on_reply(b":12\r\n"), HandshakeStep::Ready);
+        assert_eq!(handshake.client_id(), Some(12));
+    }
+
+    #[test]
+    fn earlier_connections_are_killed_before_this_one_is_used_d9() {
+        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, None, vec![3, 12]);
+        let output = handshake.take_output();
+        assert!(output.ends_with(b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$1\r\n3\r\n*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$2\r\n12\r\n"));
+        for reply in [&b"+OK\r\n"[..], &id_reply(), b":13\r\n", b":1\r\n"] {
+            assert_eq!(handshake.on_reply(reply), HandshakeStep::Pending);
+        }
+        assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Ready);
     }
 
     #[test]
     fn another_node_at_the_address_is_refused_t13() {
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, Some("f".repeat(40).into()));
+        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, Some("f".repeat(40).into()), Vec::new());
         assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Pending);
         assert_eq!(handshake.on_reply(&id_reply()), HandshakeStep::Failed(HandshakeFailure::WrongNode(ID.to_owned())));
     }
 
     #[test]
     fn refusals_mean_feature_absent_but_not_for_authentication_f1() {
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, Some(ID.into()));
+        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, Some(ID.into()), Vec::new());
+        assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Pending);
         assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Pending);
         assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Ready);
 
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, None);
+        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, None, Vec::new());
         assert!(matches!(
             handshake.on_reply(b"-NOAUTH Authentication required.\r\n"),
             HandshakeStep::Failed(HandshakeFailure::Authentication(_))
         ));
 
-        let mut handshake = Handshake::new(&with_password(), Protocol::Resp2, None);
+        let mut handshake = Handshake::new(&with_password(), Protocol::Resp2, None, Vec::new());
         assert!(matches!(handshake.on_reply(b"-WRONGPASS x\r\n"), HandshakeStep::Failed(HandshakeFailure::Authentication(_))));
 
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp3, None);
+        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp3, None, Vec::new());
         assert_eq!(
             handshake.on_reply(b"-ERR unknown command `HELLO`\r\n"),
             HandshakeStep::Failed(HandshakeFailure::NoResp3)
@@ -239,7 +291,7 @@ mod tests {
         let full = b"-ERR max number of clients reached\r\n";
         for credentials in [Credentials::default(), with_password()] {
             for protocol in [Protocol::Resp2, Protocol::Resp3] {
-                let step = Handshake::new(&credentials, protocol, None).on_reply(full);
+                let step = Handshake::new(&credentials, protocol, None, Vec::new()).on_reply(full);
                 assert!(matches!(step, HandshakeStep::Failed(HandshakeFailure::Unexpected(_))), "{step:?}");
             }
         }
@@ -247,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_password_the_node_does_not_want_is_no_fault() {
-        let mut handshake = Handshake::new(&with_password(), Protocol::Resp2, None);
+        let mut handshake = Handshake::new(&with_password(), Protocol::Resp2, None, Vec::new());
         let reply = b"-ERR AUTH <password> called without any password configured for the default user. Are you sure?\r\n";
         assert_eq!(handshake.on_reply(reply), HandshakeStep::Continue);
     }

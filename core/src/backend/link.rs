@@ -57,6 +57,8 @@ pub struct Link {
     pub dirty: bool,
     /// When bytes last arrived, or the first of the requests now owed was sent.
     pub progress: Timestamp,
+    /// The node's number of this connection, if it told.
+    pub client_id: Option<i64>,
     /// When the connection was asked for.
     pub opened: Timestamp,
     /// End of a reply that has begun to arrive.
@@ -80,6 +82,7 @@ impl Link {
             waiting: VecDeque::new(),
             dirty: false,
             progress: now,
+            client_id: None,
             opened: now,
             scanner: ReplyScanner::default(),
             partial: BytesMut::new(),
@@ -159,6 +162,12 @@ impl Link {
     #[must_use]
     pub const fn is_written(&self, entry: &InFlight) -> bool {
         entry.end <= self.written
+    }
+
+    /// Whether the node may be about to execute a request: one was wholly written and is not answered.
+    #[must_use]
+    pub fn may_execute(&self) -> bool {
+        self.oldest().is_some_and(|entry| self.is_written(entry))
     }
 
     /// Bytes held for requests that are not answered.

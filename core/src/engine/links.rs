@@ -73,8 +73,9 @@ impl Engine {
             return self.actions.push_back(Action::CloseLink(key));
         }
         self.metrics.links_opened += 1;
-        let expected = self.nodes[link.node].id.as_ref().map(|id| Arc::from(id.as_str()));
-        let mut handshake = Handshake::new(&self.upstream.credentials, link.protocol, expected);
+        let node = &self.nodes[link.node];
+        let expected = node.id.as_ref().map(|id| Arc::from(id.as_str()));
+        let mut handshake = Handshake::new(&self.upstream.credentials, link.protocol, expected, node.fences.clone());
         let output = handshake.take_output();
         link.push_handshake(&output);
         link.phase = LinkPhase::Handshaking(Box::new(handshake));
@@ -85,10 +86,14 @@ impl Engine {
     /// The handshake is through: what waited is sent, in order.
     pub(super) fn on_link_ready(&mut self, key: LinkKey) {
         let link = &mut self.links[key.index()];
+        let node = &mut self.nodes[link.node];
+        if let LinkPhase::Handshaking(handshake) = &link.phase {
+            link.client_id = handshake.client_id();
+            node.fences.retain(|id| !handshake.fences().contains(id));
+        }
         link.phase = LinkPhase::Ready;
         link.release_written();
         let waiting = std::mem::take(&mut link.waiting);
-        let node = &mut self.nodes[link.node];
         node.failures = 0;
         for request in waiting {
             match self.requests[request].session {
@@ -142,6 +147,9 @@ impl Engine {
         let node = link.node;
         let waiting = std::mem::take(&mut link.waiting);
         self.nodes[node].detach(key);
+        if matches!(loss, LinkLoss::Silent | LinkLoss::Protocol(_)) && link.may_execute() {
+            self.nodes[node].fences.extend(link.client_id);
+        }
         let missing_resp3 = matches!(loss, LinkLoss::Handshake(HandshakeFailure::NoResp3));
         self.note_loss(node, &loss);
         while let Some(entry) = self.links[key.index()].oldest().copied() {

@@ -21,6 +21,9 @@ pub(crate) struct Node {
     pub(crate) failures: u32,
     /// No connection is attempted before.
     pub(crate) retry_at: Timestamp,
+    /// The node's numbers of connections given up while it may have had requests of them to execute: the next connection has them
+    /// killed first [D9].
+    pub(crate) fences: Vec<i64>,
     /// The snapshot names it.
     pub(crate) known: bool,
     /// The snapshot names it as the primary of a shard.
@@ -37,6 +40,7 @@ impl Node {
             links: [Vec::new(), Vec::new()],
             failures: 0,
             retry_at: Timestamp::ZERO,
+            fences: Vec::new(),
             known: false,
             primary: false,
             answered: 0,

@@ -241,6 +241,11 @@ impl Driver {
                     self.engine.on_link_read(link, b"%1\r\n+proto\r\n:3\r\n");
                 }
                 "CLIENT SETNAME slotway" => self.engine.on_link_read(link, b"+OK\r\n"),
+                "CLIENT ID" => self.engine.on_link_read(link, format!(":{}\r\n", link.index() + 100).as_bytes()),
+                command if command.starts_with("CLIENT KILL ID ") => {
+                    connection.commands.push(command.to_owned());
+                    self.engine.on_link_read(link, b":1\r\n");
+                }
                 "CLUSTER MYID" => {
                     let id = node_id(connection.port);
                     self.engine.on_link_read(link, bulk(&id).as_bytes());

@@ -185,3 +185,20 @@ fn a_reply_nobody_asked_for_costs_the_link_z3() {
     assert_eq!(driver.output(client), bulk("v"));
     assert!(!driver.is_connected(node));
 }
+
+#[test]
+fn a_connection_that_was_given_up_is_dead_before_the_next_one_is_used_d9() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let node = driver.owner("k");
+    driver.send(client, "SET k 1");
+    driver.pass(Duration::from_secs(6));
+    assert_eq!(driver.output(client), UNCERTAIN);
+    driver.send(client, "SET k 2");
+    driver.pass(Duration::from_secs(1));
+    assert_eq!(driver.requests(node), ["CLIENT KILL ID 100", "SET k 2"], "the first write is not executed after the second");
+    driver.cut(node);
+    driver.send(client, "SET k 3");
+    driver.pass(Duration::from_secs(1));
+    assert_eq!(driver.requests(node), ["SET k 3"], "once is enough, and who closes the connection itself has nothing left to execute");
+}

@@ -125,7 +125,7 @@ fn replies_to_a_handshake_that_was_not_written_cost_the_link_z3() {
     driver.engine.on_link_connected(link);
     driver.engine.on_link_written(link, 5);
     let id = format!("{:040}", driver.owner("k"));
-    driver.engine.on_link_read(link, format!("+OK\r\n{}", bulk(&id)).as_bytes());
+    driver.engine.on_link_read(link, format!("+OK\r\n{}:9\r\n", bulk(&id)).as_bytes());
     assert!(closing(&mut driver, link), "replies of the rest would pass for those of requests");
 }
 
