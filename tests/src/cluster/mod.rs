@@ -5,6 +5,7 @@ mod migrate;
 mod view;
 
 use crate::SLOT_COUNT;
+use crate::conn::Conn;
 use crate::node::Node;
 use crate::servers::Version;
 use crate::wait::{wait_some, wait_until};
@@ -13,10 +14,13 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use migrate::Migration;
-use view::{Owners, View};
+use view::{Member, Owners, View};
 
 /// How long the cluster may take to agree with itself, failure detection and election included.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(40);
+
+/// A little more than the time after which a server gives a manual failover up.
+const MANUAL_FAILOVER_TIMEOUT: Duration = Duration::from_millis(5_500);
 
 /// What cluster to start.
 #[derive(Clone, Debug)]
@@ -187,22 +191,22 @@ impl Cluster {
         self.number_of(&owner.id)
     }
 
-    /// A replica of a primary that is alive, by the first node that answers.
+    /// A replica of a primary, once a node knows one that is alive.
     ///
     /// # Errors
-    /// If no node answers or it has none.
+    /// If no node knows one in time.
     pub fn replica_of(&self, primary: usize) -> Result<usize> {
-        let view = self.any_view()?;
         let id = self.id(primary)?;
-        let replica = view
-            .members
-            .iter()
-            .find(|member| member.primary == id && !member.failed());
-        self.number_of(
-            &replica
-                .with_context(|| format!("node {primary} has no replica"))?
-                .id,
-        )
+        let what = format!("a replica of node {primary} is known");
+        wait_some(SETTLE_DEADLINE, &what, || {
+            let view = self.any_view()?;
+            let follows = |member: &&Member| member.primary == id && !member.failed();
+            view.members
+                .iter()
+                .find(follows)
+                .map(|member| self.number_of(&member.id))
+                .transpose()
+        })
     }
 
     fn any_view(&self) -> Result<View> {
@@ -293,14 +297,30 @@ impl Cluster {
         Ok(())
     }
 
-    /// `CLUSTER FAILOVER` at a replica, and waits until every running node knows the new primary.
+    /// `CLUSTER FAILOVER` at a replica, and waits until every running node knows the new primary. A server gives a manual
+    /// failover up after 5 s, and primaries vote for one shard only once in two node timeouts: then it is asked for again.
     ///
     /// # Errors
     /// If the replica refuses or is not promoted in time.
     pub fn failover(&self, replica: usize) -> Result<()> {
         self.wait_synced(replica)?;
-        self.node(replica)?.must("CLUSTER FAILOVER")?;
-        self.wait_promoted(replica)?;
+        let node = self.node(replica)?;
+        let mut conn = node.conn()?;
+        let mut asked: Option<Instant> = None;
+        wait_until(
+            SETTLE_DEADLINE,
+            &format!("{} is promoted", node.address()),
+            || {
+                if is_primary(&mut conn)? {
+                    return Ok(true);
+                }
+                if asked.is_none_or(|at| at.elapsed() > MANUAL_FAILOVER_TIMEOUT) {
+                    conn.must("CLUSTER FAILOVER")?;
+                    asked = Some(Instant::now());
+                }
+                Ok(false)
+            },
+        )?;
         self.wait_ok()?;
         Ok(())
     }
@@ -315,14 +335,7 @@ impl Cluster {
         wait_some(
             SETTLE_DEADLINE,
             &format!("{} is promoted", node.address()),
-            || {
-                let role = conn.must("ROLE")?;
-                let is_primary = role
-                    .items()?
-                    .first()
-                    .is_some_and(|r| r.text().is_ok_and(|r| r == "master"));
-                Ok(is_primary.then(Instant::now))
-            },
+            || Ok(is_primary(&mut conn)?.then(Instant::now)),
         )
     }
 
@@ -401,4 +414,13 @@ impl Cluster {
             .map(|node| node.calls(command))
             .sum()
     }
+}
+
+/// What a node says of itself.
+fn is_primary(conn: &mut Conn) -> Result<bool> {
+    let role = conn.must("ROLE")?;
+    Ok(role
+        .items()?
+        .first()
+        .is_some_and(|role| role.text().is_ok_and(|role| role == "master")))
 }

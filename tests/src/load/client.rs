@@ -128,11 +128,16 @@ impl Client {
             self.violation(format!("client {}: cannot write: {error:#}", self.number));
             return false;
         }
-        for operation in batch {
+        for (n, operation) in batch.iter().enumerate() {
             match self.conn.read() {
-                Ok(reply) => self.judge(&operation, &reply),
+                Ok(reply) => {
+                    if let Reply::Error(text) = &reply {
+                        self.note_error(text, operation, &batch[n + 1..]);
+                    }
+                    self.judge(operation, &reply);
+                }
                 Err(error) => {
-                    let words = self.words(&operation).join(" ");
+                    let words = self.words(operation).join(" ");
                     self.violation(format!(
                         "client {}: no reply to {words}: {error:#}",
                         self.number
@@ -169,14 +174,7 @@ impl Client {
         self.report.requests += 1;
         let now = Instant::now();
         let words = self.words(operation);
-        if let Reply::Error(text) = reply {
-            self.report.errors.push(LoadError {
-                at: now,
-                text: text.clone(),
-                command: words[0].clone(),
-                slot: slot_of(words[1].as_bytes()),
-            });
-        } else {
+        if !matches!(reply, Reply::Error(_)) {
             self.common.good.fetch_add(1, Ordering::Relaxed);
             for name in words
                 .iter()
@@ -200,6 +198,28 @@ impl Client {
                 Verdict::Wrong(text) => self.violation(format!("client {}: {text}", self.number)),
             }
         }
+    }
+
+    fn note_error(&mut self, text: &str, operation: &Operation, later: &[Operation]) {
+        let words = self.words(operation);
+        let is_read = matches!(words[0].as_str(), "GET" | "MGET");
+        let written: Vec<String> = later
+            .iter()
+            .map(|operation| self.words(operation))
+            .filter(|words| !matches!(words[0].as_str(), "GET" | "MGET"))
+            .map(|mut words| words.swap_remove(1))
+            .collect();
+        let overtaken = words
+            .iter()
+            .skip(1)
+            .find(|name| is_read && written.contains(name));
+        self.report.errors.push(LoadError {
+            at: Instant::now(),
+            text: text.to_owned(),
+            slot: slot_of(overtaken.unwrap_or(&words[1]).as_bytes()),
+            overtaken: overtaken.is_some(),
+            command: words[0].clone(),
+        });
     }
 
     fn judge_many(&mut self, keys: &[usize], reply: &Reply) -> Vec<Verdict> {

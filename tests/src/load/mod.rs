@@ -67,8 +67,11 @@ pub struct LoadError {
     pub text: String,
     /// The command it answered
     pub command: String,
-    /// Slot of the command's first key
+    /// Slot of the command's key; of an MGET that was overtaken, slot of the key concerned
     pub slot: u16,
+    /// True for a read whose key a later command of the same batch writes: if both were on a connection that died, the read
+    /// cannot be repeated, since the write may have run
+    pub overtaken: bool,
 }
 
 /// A time in which one client got no good reply for one group of slots although it was asking.

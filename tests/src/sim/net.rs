@@ -22,6 +22,8 @@ pub(super) struct Pending {
 pub(super) struct Connection {
     pub(super) link: LinkKey,
     pub(super) node: usize,
+    /// What the node calls it.
+    pub(super) number: usize,
     /// Bytes the kernel took that are no whole command yet.
     unparsed: Vec<u8>,
     /// Whole commands the kernel took, each with the position of its end.
@@ -46,13 +48,16 @@ pub(super) struct Place<'a> {
     pub(super) model: &'a mut Model,
     pub(super) rng: &'a mut fastrand::Rng,
     pub(super) now: u64,
+    /// Numbers of connections that the node was told to kill.
+    pub(super) killed: Vec<usize>,
 }
 
 impl Connection {
-    pub(super) const fn new(link: LinkKey, node: usize) -> Self {
+    pub(super) const fn new(link: LinkKey, node: usize, number: usize) -> Self {
         Self {
             link,
             node,
+            number,
             unparsed: Vec::new(),
             commands: VecDeque::new(),
             parsed: 0,
@@ -71,11 +76,13 @@ impl Connection {
         usize::try_from(self.accepted - self.delivered).unwrap_or(usize::MAX)
     }
 
-    /// The engine gives the connection up; what has not reached the node by now never does.
-    pub(super) fn close(&mut self) {
+    /// The engine gives the connection up. What has not reached the node by now never does, unless `late`.
+    pub(super) fn close(&mut self, late: bool) {
         self.closing = true;
-        self.commands.clear();
-        self.delivered = self.accepted;
+        if !late {
+            self.commands.clear();
+            self.delivered = self.accepted;
+        }
     }
 
     /// The kernel takes `bytes` of the engine.
@@ -126,6 +133,15 @@ impl Connection {
                     .extend_from_slice(format!("${}\r\n{id}\r\n", id.len()).as_bytes());
                 return Ok(());
             }
+            Command::Number => {
+                self.replies
+                    .extend_from_slice(format!(":{}\r\n", self.number).as_bytes());
+                return Ok(());
+            }
+            Command::Kill(number) => {
+                place.killed.push(number);
+                b":1\r\n"
+            }
             Command::Asking => {
                 self.asking = true;
                 b"+OK\r\n"
@@ -136,6 +152,7 @@ impl Connection {
                     model,
                     rng,
                     now,
+                    ..
                 } = place;
                 let mut context = Context {
                     cluster,
@@ -144,6 +161,7 @@ impl Connection {
                     now: *now,
                     node: self.node,
                     resp3: self.resp3,
+                    late: self.closing,
                 };
                 return context.serve(&data, asking, &mut self.replies);
             }

@@ -13,6 +13,10 @@ pub(super) enum Command {
     Hello,
     SetName,
     MyId,
+    /// CLIENT ID.
+    Number,
+    /// CLIENT KILL ID.
+    Kill(usize),
     Asking,
     Data(Data),
     Unknown(String),
@@ -92,7 +96,12 @@ impl Command {
         let mark = |index: usize| number(at(index)?);
         match at(0)? {
             b"HELLO" => Some(Self::Hello),
-            b"CLIENT" => Some(Self::SetName),
+            b"CLIENT" => match at(1)? {
+                b"SETNAME" => Some(Self::SetName),
+                b"ID" => Some(Self::Number),
+                b"KILL" => Some(Self::Kill(mark(3)?)),
+                _ => None,
+            },
             b"CLUSTER" => Some(Self::MyId),
             b"ASKING" => Some(Self::Asking),
             b"SET" | b"APPEND" | b"INCRBY" => data(Name::Write, &[at(1)?], mark(2)),
@@ -124,6 +133,8 @@ pub(super) struct Context<'a> {
     pub(super) now: u64,
     pub(super) node: usize,
     pub(super) resp3: bool,
+    /// The engine has given the connection up.
+    pub(super) late: bool,
 }
 
 impl Context<'_> {
@@ -138,7 +149,13 @@ impl Context<'_> {
             out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
             return Ok(());
         }
+        if self.late && self.has_no_effect(data) {
+            return Ok(());
+        }
         let execution = match data.request {
+            Some(request) if self.late => {
+                self.model.execute_late(request, data.part(), &data.keys)?
+            }
             Some(request) => self.model.execute(request, data.part(), &data.keys)?,
             None => 0,
         };
@@ -152,6 +169,17 @@ impl Context<'_> {
         }
         self.reply(data, execution, out);
         Ok(())
+    }
+
+    /// What a node that is no owner any more executes is lost when it follows the new one. Keyless commands are let off: no fence can
+    /// order them against other nodes.
+    fn has_no_effect(&self, data: &Data) -> bool {
+        let hot = data
+            .keys
+            .iter()
+            .find(|key| **key < KEYS)
+            .map(|key| key / KEYS_PER_SLOT);
+        hot.is_none_or(|hot| self.cluster.owner_of_hot(hot) != Some(self.node))
     }
 
     /// The checks before a command runs: `getNodeByQuery` and `processCommand` of the servers.

@@ -73,6 +73,10 @@ pub(super) struct Profile {
     pub(super) keyless: u32,
     /// In a hundred requests, how many change the state of the session.
     pub(super) session: u32,
+    /// Slots move and clients come and go, and nothing else happens: no client may notice.
+    pub(super) gentle: bool,
+    /// Nodes go on with connections that the engine gave up, until it has them killed [D9].
+    pub(super) late: bool,
     /// Keys the clients use: few mean many conflicts.
     pub(super) keys: usize,
     /// Bytes the kernel keeps for a slow node.
@@ -95,7 +99,13 @@ impl Profile {
             churn: weight(6),
             nonsense: weight(1),
         };
-        let limits = Limits {
+        let gentle = rng.u32(..5) == 0;
+        let faults = if gentle {
+            Faults { migration: 10, churn: faults.churn, ..Faults::default() }
+        } else {
+            faults
+        };
+        let tight = Limits {
             session_in_flight: *pick(rng, &[2, 4, 16, 256]),
             park_max_requests: *pick(rng, &[4, 100_000, 100_000, 100_000, 100_000, 100_000]),
             park_max_bytes: *pick(
@@ -109,17 +119,23 @@ impl Profile {
             links_per_node: *pick(rng, &[1, 1, 2, 3]),
             ..Limits::default()
         };
+        let limits = if gentle { Limits { links_per_node: tight.links_per_node, ..Limits::default() } } else { tight };
+        let session = *pick(rng, &[0, 1, 5]);
+        // A fence holds at one node under one address, for one protocol version.
+        let late = rng.bool() && faults.address == 0 && session == 0;
         Self {
             clients: rng.usize(1..=8),
             shards: rng.usize(1..=4),
             pipeline: *pick(rng, &[1, 4, 12, 40]),
             trouble: *pick(rng, &[0, 2, 5, 10, 20, 60, 150]),
             faults,
-            stale: *pick(rng, &[0, 20, 60]),
+            stale: if gentle { 0 } else { *pick(rng, &[0, 20, 60]) },
             patched: *pick(rng, &[0, 50, 100]),
             split: *pick(rng, &[0, 10, 40]),
             keyless: *pick(rng, &[0, 3, 10]),
-            session: *pick(rng, &[0, 1, 5]),
+            session,
+            late,
+            gentle,
             keys: *pick(rng, &[1, 2, 5, KEYS]),
             kernel: *pick(rng, &[60, 300, 1 << 20]),
             limits,

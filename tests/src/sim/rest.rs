@@ -56,6 +56,7 @@ impl World {
         for index in 0..self.clients.len() {
             self.send_bytes(index, self.clients[index].output.len())?;
         }
+        self.node_works_late()?;
         self.flush()?;
         for index in (0..self.pending.len()).rev() {
             self.connect_one(index);

@@ -64,7 +64,7 @@ impl World {
                     .iter_mut()
                     .find(|connection| connection.link == link)
                 {
-                    connection.close();
+                    connection.close(self.profile.late);
                 }
             }
             Action::Hint(Hint::Moved { slot, target, from }) => {
@@ -148,7 +148,9 @@ impl World {
         match node.filter(|_| reachable) {
             Some(node) => {
                 note!(self, "{link:?} is connected to node {node} at {port}");
-                self.connections.push(Connection::new(link, node));
+                self.numbers += 1;
+                self.connections
+                    .push(Connection::new(link, node, self.numbers));
                 self.engine.on_link_connected(link);
             }
             None => {
@@ -160,6 +162,9 @@ impl World {
 
     /// Some bytes reach a node, which executes what is whole.
     pub(super) fn node_works(&mut self) -> Result<(), Violation> {
+        if !self.given_up.is_empty() && self.rng.u32(..4) == 0 {
+            return self.node_works_late();
+        }
         let Some(index) = self.busy_connection(|connection| connection.held() > 0) else {
             return Ok(());
         };
@@ -187,27 +192,78 @@ impl World {
             ..
         } = self;
         let connection = &mut connections[index];
-        connection.deliver(
+        let mut place = Place {
+            cluster,
+            model,
+            rng,
+            now: *now,
+            killed: Vec::new(),
+        };
+        connection.deliver(count, &mut place)?;
+        let killed = place.killed;
+        let node = connection.node;
+        let executed = self.model.executions() - before;
+        if executed > 0 {
+            let link = self.connections[index].link;
+            let text = super::model::printable(&self.connections[index].replies);
+            note!(
+                self,
+                "{link:?} node {node} executes {executed}, owes {text}"
+            );
+        }
+        for number in killed {
+            note!(self, "node {node} kills connection {number}");
+            self.given_up.retain(|other| other.number != number);
+            // Closed by the engine, but not gone yet.
+            if let Some(other) = self
+                .connections
+                .iter_mut()
+                .find(|other| other.number == number)
+            {
+                other.close(false);
+            }
+        }
+        Ok(())
+    }
+
+    /// A node goes on with what it got by a connection that the engine has given up.
+    pub(super) fn node_works_late(&mut self) -> Result<(), Violation> {
+        let Self {
+            cluster,
+            given_up,
+            now,
+            ..
+        } = self;
+        given_up.retain(|connection| cluster.peers[connection.node].alive && connection.held() > 0);
+        let reachable = |connection: &Connection| cluster.peers[connection.node].hung <= *now;
+        let Some(index) = given_up.iter().position(reachable) else {
+            return Ok(());
+        };
+        let count = self.rng.usize(..=self.given_up[index].held());
+        note!(
+            self,
+            "{:?} node {} works late",
+            self.given_up[index].link,
+            self.given_up[index].node
+        );
+        let Self {
+            given_up,
+            cluster,
+            model,
+            rng,
+            now,
+            ..
+        } = self;
+        given_up[index].deliver(
             count,
             &mut Place {
                 cluster,
                 model,
                 rng,
                 now: *now,
+                killed: Vec::new(),
             },
-        )?;
-        let executed = self.model.executions() - before;
-        if executed > 0 {
-            let connection = &self.connections[index];
-            let text = super::model::printable(&connection.replies);
-            note!(
-                self,
-                "{:?} node {} executes {executed}, owes {text}",
-                self.connections[index].link,
-                self.connections[index].node
-            );
-        }
-        Ok(())
+        )
     }
 
     /// The engine reads some bytes of a node, or the end of a connection it gave up.
@@ -244,5 +300,8 @@ impl World {
         note!(self, "{:?} is closed", connection.link);
         self.engine
             .on_link_closed(connection.link, LinkLoss::Closed);
+        if connection.held() > 0 {
+            self.given_up.push(connection);
+        }
     }
 }

@@ -34,6 +34,10 @@ pub(super) struct World {
     pub(super) clients: Vec<Client>,
     pub(super) pending: Vec<Pending>,
     pub(super) connections: Vec<Connection>,
+    /// Connections that the engine gave up and whose nodes may not be done with them.
+    pub(super) given_up: Vec<Connection>,
+    /// Connections opened so far.
+    pub(super) numbers: usize,
     environment: Rc<Nowhere>,
     pub(super) snapshot: Arc<Snapshot>,
     /// Older topologies that may still reach the engine.
@@ -70,6 +74,8 @@ impl World {
             clients: Vec::new(),
             pending: Vec::new(),
             connections: Vec::new(),
+            given_up: Vec::new(),
+            numbers: 0,
             environment: Rc::new(Nowhere::default()),
             snapshot: Arc::new(Snapshot::empty()),
             late: Vec::new(),
@@ -79,6 +85,7 @@ impl World {
             trace: traced.then(VecDeque::new),
             profile,
         };
+        world.model.gentle = world.profile.gentle;
         let profile = world.profile.clone();
         note!(world, "{profile:?}");
         for _ in 0..world.profile.clients {
@@ -249,7 +256,7 @@ impl World {
 
     fn time_passes(&mut self) {
         let micros = match self.rng.u32(..200) {
-            0 => self.rng.u64(..3_000_000),
+            0 if !self.profile.gentle => self.rng.u64(..3_000_000),
             1..=4 => self.rng.u64(..200_000),
             5..=40 => self.rng.u64(..20_000),
             _ => self.rng.u64(..500),
