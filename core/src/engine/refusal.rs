@@ -114,9 +114,11 @@ impl Engine {
         (waited < self.limits.park_timeout).then(|| Retry::After(self.pause(key, UNAVAILABLE_PAUSE)))
     }
 
-    /// The next pause of a request: doubling, with a quarter of jitter either way.
+    /// The next pause of a request: doubling, with a quarter of jitter either way. Then it starts over at the owner, and
+    /// redirections count anew: the time is bounded, and a slot that is moving may point away and back many times [E8].
     fn pause(&mut self, key: RequestKey, (first, last): (Duration, Duration)) -> Duration {
         let request = &mut self.requests[key];
+        request.redirects = 0;
         let pause = first.saturating_mul(1 << request.waits.min(16)).min(last);
         request.waits = request.waits.saturating_add(1);
         pause.mul_f64(0.75 + self.rng.f64() / 2.0)

@@ -44,6 +44,8 @@ pub(super) struct Cluster {
     pub(super) hot: [u16; HOT_SLOTS],
     /// Names of the keys.
     pub(super) names: Vec<String>,
+    /// The step at which each hot slot last ceased to move.
+    moved: [Option<u64>; HOT_SLOTS],
     next_port: u16,
     epoch: u64,
 }
@@ -82,6 +84,7 @@ impl Cluster {
             owner,
             hot,
             names,
+            moved: [None; HOT_SLOTS],
             next_port: 7100,
             epoch: 1,
         }
@@ -112,13 +115,20 @@ impl Cluster {
             .collect()
     }
 
-    /// One step of the life of a migration of a random slot.
-    pub(super) fn migrate(&mut self, rng: &mut Rng) {
+    /// One event in the life of a migration of a random slot. A slot that has moved stays for `pause` steps.
+    pub(super) fn migrate(&mut self, rng: &mut Rng, step: u64, pause: u64) {
         let hot = rng.usize(..HOT_SLOTS);
         let Some(source) = self.owner_of_hot(hot) else {
             return;
         };
         let Some(target) = self.peers[source].migrating[hot] else {
+            if self.moved[hot].is_some_and(|moved| step < moved + pause) {
+                return;
+            }
+            if pause > 0 {
+                // By then everybody has heard of the last move.
+                (0..self.peers.len()).for_each(|node| self.gossip(node));
+            }
             let primaries = self.primaries();
             if primaries.is_empty() {
                 return;
@@ -134,6 +144,7 @@ impl Cluster {
             let key = hot * KEYS_PER_SLOT + rng.usize(..KEYS_PER_SLOT);
             return self.move_key(source, target, key);
         }
+        self.moved[hot] = Some(step);
         match rng.u32(..10) {
             0 => self.stop_migration(hot),
             _ => self.finish_migration(hot, source, target, rng.bool()),

@@ -6,6 +6,9 @@ use slotway_core::metrics::CloseReason;
 use super::model::Violation;
 use super::world::{World, note};
 
+/// In a gentle run, steps between two moves of a slot: more than a request needs to find it.
+const GENTLE_PAUSE: u64 = 1_500;
+
 impl World {
     /// One event of a kind drawn by weight.
     pub(super) fn trouble(&mut self) -> Result<(), Violation> {
@@ -21,7 +24,10 @@ impl World {
             here
         });
         match kind {
-            Some(0) => self.cluster.migrate(&mut self.rng),
+            Some(0) => {
+                let pause = if self.profile.gentle { GENTLE_PAUSE } else { 0 };
+                self.cluster.migrate(&mut self.rng, self.steps, pause);
+            }
             Some(1) => self.fail_over()?,
             Some(2) => self.kill_or_revive()?,
             Some(3) => self.hang(),

@@ -298,7 +298,8 @@ impl Model {
             record.told = Told::Executed;
             return Ok(());
         }
-        if self.gentle && !reply.starts_with(b"-TRYAGAIN ") {
+        let try_again = reply.windows(9).any(|word| word == b"TRYAGAIN ");
+        if self.gentle && !try_again {
             return fault("fails although nothing but migrations happens");
         }
         if reply.starts_with(b"-UNCERTAIN ") {

@@ -101,7 +101,11 @@ impl Profile {
         };
         let gentle = rng.u32(..5) == 0;
         let faults = if gentle {
-            Faults { migration: 10, churn: faults.churn, ..Faults::default() }
+            Faults {
+                migration: 10,
+                churn: faults.churn,
+                ..Faults::default()
+            }
         } else {
             faults
         };
@@ -119,7 +123,14 @@ impl Profile {
             links_per_node: *pick(rng, &[1, 1, 2, 3]),
             ..Limits::default()
         };
-        let limits = if gentle { Limits { links_per_node: tight.links_per_node, ..Limits::default() } } else { tight };
+        let limits = if gentle {
+            Limits {
+                links_per_node: tight.links_per_node,
+                ..Limits::default()
+            }
+        } else {
+            tight
+        };
         let session = *pick(rng, &[0, 1, 5]);
         // A fence holds at one node under one address, for one protocol version.
         let late = rng.bool() && faults.address == 0 && session == 0;

@@ -170,3 +170,21 @@ fn of_two_nodes_that_name_one_address_the_healthy_one_is_there() {
         assert_eq!(nodes[there].id, Some(alive.id.clone()));
     }
 }
+
+#[test]
+fn keys_that_are_nowhere_yet_wait_for_the_end_of_the_move_e8() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let (source, target) = (driver.owner("{k}1"), if driver.owner("{k}1") == 7000 { 7001 } else { 7000 });
+    let slot = Slot::of_key(b"k").get();
+    driver.send(client, "EVAL script 2 {k}1 {k}2");
+    // The source has neither key and points to the target, which has not both and says to try again: not once around, but until all is moved.
+    for _ in 0..10 {
+        driver.reply(source, &format!("-ASK {slot} 127.0.0.1:{target}\r\n"));
+        driver.reply(target, "+OK\r\n-TRYAGAIN Multiple keys request during rehashing of slot\r\n");
+        assert_eq!(driver.output(client), "");
+        driver.pass(Duration::from_millis(170));
+    }
+    driver.reply(source, ":1\r\n");
+    assert_eq!(driver.output(client), ":1\r\n");
+}
