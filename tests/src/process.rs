@@ -85,6 +85,14 @@ impl Process {
             .unwrap_or_default()
     }
 
+    /// `SIGINT`, as Ctrl-C sends it.
+    ///
+    /// # Errors
+    /// If the process does not exist any more.
+    pub fn interrupt(&self) -> Result<()> {
+        self.signal(Signal::INT)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors
