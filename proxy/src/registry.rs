@@ -49,6 +49,12 @@ impl ClientEntry {
             .store(now.as_micros(), Ordering::Relaxed);
     }
 
+    /// When the client last sent something, or came.
+    #[must_use]
+    pub fn last_active(&self) -> Timestamp {
+        Timestamp::from_micros(self.last_active_micros.load(Ordering::Relaxed))
+    }
+
     /// The last command of what was read.
     #[inline]
     pub fn note_command(&self, command: CommandId) {
@@ -108,7 +114,6 @@ impl Attributes {
 impl Record {
     fn row(&self, now: Timestamp) -> ClientRow<'_> {
         let Self { entry, attributes } = self;
-        let last_active = Timestamp::from_micros(entry.last_active_micros.load(Ordering::Relaxed));
         ClientRow {
             id: entry.id,
             remote: entry.remote,
@@ -123,7 +128,7 @@ impl Record {
             lib_version: &attributes.lib_version,
             protocol: attributes.protocol,
             age_seconds: now.since(entry.connected).as_secs(),
-            idle_seconds: now.since(last_active).as_secs(),
+            idle_seconds: now.since(entry.last_active()).as_secs(),
             command: entry.command(),
             no_evict: attributes.no_evict,
             no_touch: attributes.no_touch,

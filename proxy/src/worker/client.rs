@@ -1,54 +1,92 @@
 //! The task of one client connection: reads, and waits for room when the client is slow. Replies are written by the flush task.
+//!
+//! ```text
+//!   reading <-> paused          the pipeline is full or replies are unread; a hang-up is still noticed [PK4]
+//!      |          |
+//!      +- ending -+-> forgotten -> lingering -> closed
+//! ```
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use slotway_core::command::CommandId;
 use slotway_core::engine::SessionKey;
 use slotway_core::metrics::CloseReason;
 use slotway_core::time::Timestamp;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
 use super::flush;
-use super::shared::Shared;
+use super::shared::{PanicGuard, Shared};
 
 /// Bytes read from one client before the others have their turn.
 const READ_QUANTUM: usize = 16 << 10;
+/// How long a client that sends nothing more may wait for the replies it is owed, and how long one that is being closed may take
+/// to stop sending.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
+
+/// What reading has come to.
+enum Turn {
+    /// The connection ends.
+    Ended(CloseReason),
+    /// No more is to be read for now.
+    Paused,
+    /// The client sends nothing more, but is owed replies.
+    HalfClosed,
+}
 
 /// Serves the client until its connection ends.
 pub(super) async fn run(shared: Rc<Shared>, key: SessionKey, mut read: OwnedReadHalf) {
-    let reason = std::future::poll_fn(|cx| poll(&shared, key, &mut read, cx)).await;
-    shared.forget_client(key, reason);
+    let _guard = PanicGuard::new(&shared);
+    let reason = serve(&shared, key, &mut read).await;
+    // The writing half ends here, which tells the client that nothing more will come.
+    let last_active = shared.forget_client(key, reason);
+    if lingers(reason) {
+        let was_active = shared.now().since(last_active.unwrap_or_default()) < GRACE;
+        Box::pin(linger(&shared, &mut read, was_active)).await;
+    }
+    drop(read);
+    shared.release_connection();
 }
 
-/// Ready with the reason when the connection has ended or must end.
+async fn serve(shared: &Shared, key: SessionKey, read: &mut OwnedReadHalf) -> CloseReason {
+    // What is rare is boxed: an idle connection should not hold room for it.
+    loop {
+        match std::future::poll_fn(|cx| poll(shared, key, read, cx)).await {
+            Turn::Ended(reason) => return reason,
+            Turn::HalfClosed => return Box::pin(finish(shared, key)).await,
+            Turn::Paused => {
+                if let Some(reason) = Box::pin(paused(shared, key, read)).await {
+                    return reason;
+                }
+            }
+        }
+    }
+}
+
+/// Reads and takes requests until there is nothing to read; ready when that is over or has to stop.
 fn poll(
     shared: &Shared,
     key: SessionKey,
     read: &mut OwnedReadHalf,
     cx: &mut Context<'_>,
-) -> Poll<CloseReason> {
+) -> Poll<Turn> {
     loop {
-        if let Some(reason) = poll_room(shared, key, cx) {
-            return Poll::Ready(reason);
-        }
-        if let Some(reason) = shared.engine.borrow().must_close(key) {
-            return Poll::Ready(reason);
+        if let Some(reason) = poll_end(shared, key, cx) {
+            return Poll::Ready(Turn::Ended(reason));
         }
         if !shared.engine.borrow().wants_input(key) {
-            // The flush task wakes this one when there is room again.
-            pause(shared, key);
-            return Poll::Pending;
+            return Poll::Ready(Turn::Paused);
         }
         let mut scratch = shared.scratch.borrow_mut();
         let quantum = scratch.len().min(READ_QUANTUM);
         let mut buffer = ReadBuf::new(&mut scratch[..quantum]);
         match ready!(Pin::new(&mut *read).poll_read(cx, &mut buffer)) {
-            Ok(()) if buffer.filled().is_empty() => return Poll::Ready(CloseReason::Client),
+            Ok(()) if buffer.filled().is_empty() => return Poll::Ready(half_closed(shared, key)),
             Ok(()) => {}
-            Err(_) => return Poll::Ready(CloseReason::Error),
+            Err(_) => return Poll::Ready(Turn::Ended(CloseReason::Error)),
         }
         let full = buffer.remaining() == 0;
         let now = shared.now();
@@ -68,14 +106,11 @@ fn poll(
 }
 
 /// Writes what could not be written before, if there is room now. The reason if the connection must end.
-fn poll_room(shared: &Shared, key: SessionKey, cx: &mut Context<'_>) -> Option<CloseReason> {
+fn poll_end(shared: &Shared, key: SessionKey, cx: &mut Context<'_>) -> Option<CloseReason> {
     let mut clients = shared.clients.borrow_mut();
     let client = clients.get_mut(key.index()).and_then(Option::as_mut)?;
     client.io.register(cx.waker());
-    if client.io.stop.is_some() {
-        return client.io.stop;
-    }
-    if client.io.blocked {
+    if client.io.blocked && client.io.stop.is_none() {
         match client.io.write.as_ref().poll_write_ready(cx) {
             Poll::Ready(Ok(())) => {
                 client.io.blocked = false;
@@ -85,18 +120,108 @@ fn poll_room(shared: &Shared, key: SessionKey, cx: &mut Context<'_>) -> Option<C
             Poll::Pending => {}
         }
     }
-    client.io.stop
+    client
+        .io
+        .stop
+        .or_else(|| shared.engine.borrow().must_close(key))
 }
 
-fn pause(shared: &Shared, key: SessionKey) {
+/// Waits until the client may be read again; the reason if its connection ends instead. It is not read meanwhile, so that only
+/// the socket itself can tell of a hang-up. A client whose socket has an error is gone. One that only sends nothing more has a
+/// while, for then it may still be read: what it sent before its end is executed, as by a server.
+async fn paused(shared: &Shared, key: SessionKey, read: &OwnedReadHalf) -> Option<CloseReason> {
+    let hung_up = async {
+        // On a stream, "priority" becomes ready by the peer's end alone: there is no urgent data in RESP.
+        let ready = read.ready(Interest::PRIORITY | Interest::ERROR).await;
+        if ready.is_ok_and(|ready| !ready.is_error()) {
+            tokio::time::sleep(GRACE).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        reason = std::future::poll_fn(|cx| poll_paused(shared, key, cx)) => reason,
+        () = hung_up => Some(CloseReason::Client),
+    }
+}
+
+fn poll_paused(
+    shared: &Shared,
+    key: SessionKey,
+    cx: &mut Context<'_>,
+) -> Poll<Option<CloseReason>> {
+    if let Some(reason) = poll_end(shared, key, cx) {
+        return Poll::Ready(Some(reason));
+    }
+    if shared.engine.borrow().wants_input(key) {
+        return Poll::Ready(None);
+    }
     if let Some(client) = shared
         .clients
         .borrow_mut()
         .get_mut(key.index())
         .and_then(Option::as_mut)
     {
+        // The flush task wakes this one when there is room again.
         client.io.paused = true;
     }
+    Poll::Pending
+}
+
+/// The client sends nothing more. A server writes the replies to the commands before the end, then closes, and so does the proxy:
+/// `printf 'PING\r\n' | nc -N` expects one. What takes longer than a while is dropped [PK5].
+fn half_closed(shared: &Shared, key: SessionKey) -> Turn {
+    let mut engine = shared.engine.borrow_mut();
+    engine.end_session(key, CloseReason::Client);
+    match engine.must_close(key) {
+        Some(reason) => Turn::Ended(reason),
+        None => {
+            shared.want_flush();
+            Turn::HalfClosed
+        }
+    }
+}
+
+/// Waits until the replies of a client that sends nothing more are written.
+async fn finish(shared: &Shared, key: SessionKey) -> CloseReason {
+    let written = std::future::poll_fn(|cx| match poll_end(shared, key, cx) {
+        Some(reason) => Poll::Ready(reason),
+        None => Poll::Pending,
+    });
+    tokio::time::timeout(GRACE, written)
+        .await
+        .unwrap_or(CloseReason::Client)
+}
+
+/// Whether the client may be sending still when its connection is closed: it is we who end it.
+const fn lingers(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::Quit | CloseReason::Protocol | CloseReason::Shutdown
+    )
+}
+
+/// Reads on, and drops, until the client has seen the end: a socket closed with unread input, or that gets input afterwards, is
+/// reset, and with it goes what the client has not received of its replies (RFC 9293, 3.10.4; RFC 2525, 2.17). Not if it has been
+/// quiet: idle clients of pools do not look at their connections, and a shutdown would wait for them.
+async fn linger(shared: &Shared, read: &mut OwnedReadHalf, was_active: bool) {
+    let mut sending = was_active;
+    let ended = std::future::poll_fn(|cx| {
+        let mut scratch = shared.scratch.borrow_mut();
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *read).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => sending = true,
+                Poll::Pending if sending => return Poll::Pending,
+                Poll::Ready(_) | Poll::Pending => return Poll::Ready(()),
+            }
+            if buffer.remaining() == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    });
+    // One that goes on sending for that long reads no replies either.
+    let _ = tokio::time::timeout(GRACE, ended).await;
 }
 
 fn note_activity(shared: &Shared, key: SessionKey, now: Timestamp, command: Option<CommandId>) {

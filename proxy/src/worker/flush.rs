@@ -9,13 +9,14 @@ use slotway_core::engine::{Action, Engine, LinkKey, SessionKey};
 use slotway_core::metrics::CloseReason;
 
 use super::link;
-use super::shared::{Io, Shared};
+use super::shared::{Io, PanicGuard, Shared};
 
 /// Capacity above which the buffer of a session is given back once everything is written.
 const KEPT_OUTPUT: usize = 64 << 10;
 
 /// Runs as long as the worker.
 pub(super) async fn run(shared: Rc<Shared>) {
+    let _guard = PanicGuard::new(&shared);
     std::future::poll_fn(|cx| {
         while shared.take_flush(cx.waker()) {
             flush(&shared);
@@ -73,7 +74,8 @@ fn act(shared: &Rc<Shared>, action: Action) {
     }
 }
 
-/// Writes what a link has to write, as far as the kernel takes it. A fault is met again by the reading task.
+/// Writes what a link has to write, as far as the kernel takes it. A fault ends the link when the reading task has read what came
+/// before it.
 pub(super) fn write_link(engine: &mut Engine, key: LinkKey, io: &mut Io) {
     while !io.blocked {
         let output = engine.link_output(key);
@@ -105,7 +107,13 @@ pub(super) fn write_session(engine: &mut Engine, key: SessionKey, io: &mut Io) {
                     *output = bytes::BytesMut::new();
                 }
             }
-            Err(error) => on_write_error(io, &error),
+            Err(error) => {
+                on_write_error(io, &error);
+                if io.broken {
+                    // A client that takes no replies needs none: it is not read to its end.
+                    io.stop = Some(CloseReason::Error);
+                }
+            }
         }
     }
     engine.count_written(total);
@@ -113,8 +121,6 @@ pub(super) fn write_session(engine: &mut Engine, key: SessionKey, io: &mut Io) {
 
 fn on_write_error(io: &mut Io, error: &std::io::Error) {
     io.blocked = true;
-    if error.kind() != ErrorKind::WouldBlock {
-        io.stop = Some(CloseReason::Error);
-    }
+    io.broken = error.kind() != ErrorKind::WouldBlock;
     io.wake();
 }

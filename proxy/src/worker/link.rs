@@ -14,13 +14,14 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
 use super::flush;
-use super::shared::{Io, Shared, set_entry};
+use super::shared::{Io, PanicGuard, Shared, set_entry};
 
 /// Idle time before the kernel asks whether the node is still there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Opens the connection and serves it until it ends.
 pub(super) async fn run(shared: Rc<Shared>, key: LinkKey, address: Address) {
+    let _guard = PanicGuard::new(&shared);
     let loss = match connect(&shared, &address).await {
         Ok(stream) => serve(&shared, key, stream).await,
         Err(error) => {
@@ -101,13 +102,15 @@ fn poll_room(shared: &Shared, key: LinkKey, cx: &mut Context<'_>) -> bool {
         return true;
     };
     io.register(cx.waker());
-    if io.blocked {
+    // After a failed write there is nothing to wait for but the end of what the node sent before: replies it gave must not be
+    // lost, or their requests would count as uncertain.
+    if io.blocked && !io.broken {
         match io.write.as_ref().poll_write_ready(cx) {
             Poll::Ready(Ok(())) => {
                 io.blocked = false;
                 flush::write_link(&mut shared.engine.borrow_mut(), key, io);
             }
-            Poll::Ready(Err(_)) => return true,
+            Poll::Ready(Err(_)) => io.broken = true,
             Poll::Pending => {}
         }
     }

@@ -13,6 +13,8 @@ mod environment;
 mod flush;
 mod link;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod ticker;
 
 use std::net::SocketAddr;
@@ -121,6 +123,8 @@ pub fn spawn(settings: WorkerSettings) -> std::io::Result<(WorkerHandle, JoinHan
                 Ok(runtime) => {
                     let _ = made.send(Ok(()));
                     runtime.block_on(run(settings, inbox, connections));
+                    // A name look-up that hangs has no business delaying the end.
+                    runtime.shutdown_background();
                 }
                 Err(error) => {
                     let _ = made.send(Err(error));
@@ -139,8 +143,20 @@ async fn run(
     connections: Arc<AtomicUsize>,
 ) {
     let shared = Rc::new(Shared::new(settings, connections));
-    tokio::task::spawn_local(flush::run(Rc::clone(&shared)));
-    tokio::task::spawn_local(ticker::run(Rc::clone(&shared)));
+    work(&shared, &mut inbox).await;
+}
+
+/// Serves until it was drained, the handles are gone, or a task has panicked.
+async fn work(shared: &Rc<Shared>, inbox: &mut mpsc::UnboundedReceiver<WorkerMessage>) {
+    tokio::select! {
+        () = serve(shared, inbox) => {}
+        () = shared.broken() => tracing::error!(worker = shared.worker, "a task has panicked, the worker ends"),
+    }
+}
+
+async fn serve(shared: &Rc<Shared>, inbox: &mut mpsc::UnboundedReceiver<WorkerMessage>) {
+    tokio::task::spawn_local(flush::run(Rc::clone(shared)));
+    tokio::task::spawn_local(ticker::run(Rc::clone(shared)));
     shared.adopt_snapshot();
     let mut draining = false;
     loop {

@@ -33,6 +33,8 @@ pub(super) struct Io {
     pub(super) write: OwnedWriteHalf,
     /// The kernel took less than it was given: the task waits for room.
     pub(super) blocked: bool,
+    /// Writing has failed: nothing more is written.
+    pub(super) broken: bool,
     /// The task does not read until it is woken.
     pub(super) paused: bool,
     /// The task is to end.
@@ -46,6 +48,7 @@ impl Io {
         Self {
             write,
             blocked: false,
+            broken: false,
             paused: false,
             stop: None,
             waker: None,
@@ -76,6 +79,24 @@ pub(super) struct Client {
 /// A listener and the environment of the clients that came in by it.
 type ListenerEnvironment = (Arc<ListenerSettings>, Rc<dyn Environment>);
 
+/// Ends the worker if its task panics: a task that is gone without a word leaves its connections open and unserved, and the engine
+/// may be in a state that no code expects. Every task holds one.
+pub(super) struct PanicGuard<'a>(&'a Shared);
+
+impl<'a> PanicGuard<'a> {
+    pub(super) const fn new(shared: &'a Shared) -> Self {
+        Self(shared)
+    }
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.notify_one();
+        }
+    }
+}
+
 /// Everything the tasks of one worker share.
 pub(super) struct Shared {
     pub(super) engine: RefCell<Engine>,
@@ -91,6 +112,10 @@ pub(super) struct Shared {
     flush_waker: RefCell<Option<Waker>>,
     /// The last session of a draining worker has ended.
     emptied: Notify,
+    /// A task has panicked.
+    broken: Notify,
+    /// Generation of the snapshot that the engine has.
+    generation: Cell<Option<u64>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     hints: mpsc::UnboundedSender<Hint>,
     registry: Arc<ClientRegistry>,
@@ -98,7 +123,7 @@ pub(super) struct Shared {
     /// One environment per listener.
     environments: RefCell<Vec<ListenerEnvironment>>,
     connections: Arc<AtomicUsize>,
-    worker: usize,
+    pub(super) worker: usize,
     start: Instant,
 }
 
@@ -123,6 +148,8 @@ impl Shared {
             flush_wanted: Cell::new(false),
             flush_waker: RefCell::new(None),
             emptied: Notify::new(),
+            broken: Notify::new(),
+            generation: Cell::new(None),
             snapshot: RefCell::new(Cache::new(settings.snapshot)),
             hints: settings.hints,
             registry: settings.registry,
@@ -169,7 +196,7 @@ impl Shared {
         match message {
             WorkerMessage::Accept(stream, remote, listener) => {
                 if let Err(error) = self.accept(stream, remote, &listener) {
-                    self.connections.fetch_sub(1, Ordering::Relaxed);
+                    self.release_connection();
                     tracing::debug!(%error, client = %remote, "client lost before it was served");
                 }
             }
@@ -236,21 +263,24 @@ impl Shared {
         env
     }
 
-    /// The session's task has ended.
-    pub(super) fn forget_client(&self, key: SessionKey, reason: CloseReason) {
+    /// Ends the session and its writing side; when the client was last active. [`Self::release_connection`] must follow.
+    pub(super) fn forget_client(&self, key: SessionKey, reason: CloseReason) -> Option<Timestamp> {
         self.engine.borrow_mut().remove_session(key, reason);
-        if let Some(client) = self
+        let client = self
             .clients
             .borrow_mut()
             .get_mut(key.index())
-            .and_then(Option::take)
-        {
-            self.registry.remove(client.entry.id());
-        }
+            .and_then(Option::take)?;
+        self.registry.remove(client.entry.id());
+        self.want_flush();
+        Some(client.entry.last_active())
+    }
+
+    /// A connection is closed, or was never served.
+    pub(super) fn release_connection(&self) {
         if self.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.emptied.notify_one();
         }
-        self.want_flush();
     }
 
     /// The link's task has ended.
@@ -262,6 +292,10 @@ impl Shared {
 
     pub(super) fn adopt_snapshot(&self) {
         let snapshot = Arc::clone(self.snapshot.borrow_mut().load());
+        // Of several swaps in a row the first message already finds the last snapshot.
+        if self.generation.replace(Some(snapshot.generation)) == Some(snapshot.generation) {
+            return;
+        }
         let mut engine = self.engine.borrow_mut();
         engine.set_now(self.now());
         engine.set_snapshot(snapshot);
@@ -279,6 +313,11 @@ impl Shared {
         while self.connections.load(Ordering::Relaxed) > 0 {
             self.emptied.notified().await;
         }
+    }
+
+    /// Returns when a task has panicked.
+    pub(super) async fn broken(&self) {
+        self.broken.notified().await;
     }
 
     fn kill(&self, id: u64) {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::shared::Shared;
+use super::shared::{PanicGuard, Shared};
 
 /// While requests wait for a node or a pause to end.
 const FAST: Duration = Duration::from_millis(2);
@@ -14,6 +14,7 @@ const IDLE: Duration = Duration::from_millis(250);
 
 /// Runs as long as the worker.
 pub(super) async fn run(shared: Rc<Shared>) {
+    let _guard = PanicGuard::new(&shared);
     loop {
         let pause = {
             let mut engine = shared.engine.borrow_mut();
