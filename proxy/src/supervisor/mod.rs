@@ -30,7 +30,7 @@ use slotway_core::topology::Snapshot;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 use crate::admin::{self, Admin};
 use crate::discovery::{Discovery, DiscoverySettings};
@@ -90,7 +90,9 @@ pub async fn serve(
             discovery: proxy.discovery.clone(),
             started: began,
         };
-        spawn_local(admin::serve(socket, Rc::new(admin)));
+        proxy
+            .tasks
+            .spawn_local(admin::serve(socket, Rc::new(admin)));
     }
     for address in &bound.listeners {
         tracing::info!(%address, workers = config.workers, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -102,7 +104,7 @@ pub async fn serve(
 
     let signal = tokio::select! {
         signal = signals.next() => signal,
-        worker = proxy.worker_ended() => bail!("worker {worker} has ended by itself; its last log lines say why"),
+        part = proxy.part_ended() => bail!("{part} has ended by itself; the log lines before this say why"),
     };
     tracing::info!(signal = signal.name(), drain = ?config.drain, "shutting down");
     let deadline = Instant::now() + config.drain;
@@ -148,6 +150,8 @@ struct Proxy {
     workers: Rc<Workers>,
     threads: Vec<thread::JoinHandle<()>>,
     acceptors: Vec<JoinHandle<()>>,
+    /// What else runs on this thread, without end.
+    tasks: JoinSet<()>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     discovery: Arc<crate::discovery::DiscoveryStatus>,
 }
@@ -187,7 +191,8 @@ impl Proxy {
         status.set_listening();
 
         let (told, changed) = (Rc::clone(&workers), Rc::new(Notify::new()));
-        spawn_local(servers::publish(
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(servers::publish(
             Arc::clone(&facts),
             config.upstream.clone(),
             Arc::clone(&snapshot),
@@ -203,8 +208,8 @@ impl Proxy {
             },
         );
         let discovery_status = discovery.status();
-        spawn_local(discovery.run());
-        spawn_local(figures::publish(
+        tasks.spawn_local(discovery.run());
+        tasks.spawn_local(figures::publish(
             facts,
             Rc::clone(&workers),
             Rc::clone(&status),
@@ -215,22 +220,27 @@ impl Proxy {
             workers,
             threads,
             acceptors,
+            tasks,
             snapshot,
             discovery: discovery_status,
         })
     }
 
-    /// Waits for a worker thread to end, which none does before a drain; its number.
-    async fn worker_ended(&self) -> usize {
+    /// Waits for a worker or a task to end, which none does before a drain unless it panics; what it was. To go on without it
+    /// would be worse than to start anew: clients that nobody serves, a topology that nobody follows.
+    async fn part_ended(&mut self) -> String {
         loop {
-            if let Some(ended) = self
-                .threads
-                .iter()
-                .position(thread::JoinHandle::is_finished)
-            {
-                return ended;
+            let mut threads = self.threads.iter();
+            if let Some(worker) = threads.position(thread::JoinHandle::is_finished) {
+                return format!("worker {worker}");
             }
-            tokio::time::sleep(WATCH_INTERVAL).await;
+            if self.acceptors.iter().any(JoinHandle::is_finished) {
+                return "the task of a listener".to_owned();
+            }
+            tokio::select! {
+                Some(_) = self.tasks.join_next() => return "a task of the control thread".to_owned(),
+                () = tokio::time::sleep(WATCH_INTERVAL) => {}
+            }
         }
     }
 

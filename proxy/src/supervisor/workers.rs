@@ -1,6 +1,6 @@
 //! The workers as the control thread sees them: where to send a connection, and what they have counted.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use slotway_core::metrics::WorkerReport;
@@ -16,12 +16,15 @@ pub(crate) struct Workers {
     handles: Vec<WorkerHandle>,
     /// Where the search for the least loaded one begins, so that equals take turns.
     turn: Cell<usize>,
+    /// What each worker reported last.
+    reported: RefCell<Vec<Option<Box<WorkerReport>>>>,
 }
 
 impl Workers {
     /// Wraps the handles; there is at least one.
     pub(crate) fn new(handles: Vec<WorkerHandle>) -> Self {
         Self {
+            reported: RefCell::new(vec![None; handles.len()]),
             handles,
             turn: Cell::new(0),
         }
@@ -55,11 +58,19 @@ impl Workers {
         }
     }
 
-    /// The report of every worker that answers in time, by its number.
+    /// The report of every worker, by its number; of one that does not answer in time, the last one it gave: counters that lose
+    /// a worker's share look like a restart to Prometheus, and its return like an enormous rate.
     pub(crate) async fn collect(&self) -> Vec<(usize, Box<WorkerReport>)> {
-        let answers = self.ask().await.into_iter().enumerate();
-        answers
-            .filter_map(|(number, answer)| Some((number, answer.ok()?)))
+        let answers = self.ask().await;
+        let mut reported = self.reported.borrow_mut();
+        for (last, answer) in reported.iter_mut().zip(answers) {
+            if let Ok(report) = answer {
+                *last = Some(report);
+            }
+        }
+        let known = reported.iter().enumerate();
+        known
+            .filter_map(|(number, report)| Some((number, report.clone()?)))
             .collect()
     }
 
@@ -104,4 +115,35 @@ enum Missing {
     Ended,
     /// It does not answer.
     Stuck,
+}
+
+#[cfg(test)]
+mod tests {
+    use slotway_core::engine::{Limits, Upstream};
+    use slotway_core::topology::Snapshot;
+
+    use super::*;
+    use crate::worker::{self, WorkerSettings};
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn counters_do_not_go_back_when_a_worker_is_silent() {
+        let (hints, _keep) = tokio::sync::mpsc::unbounded_channel();
+        let settings = WorkerSettings {
+            id: 0,
+            limits: Limits::default(),
+            upstream: Upstream::default(),
+            connect_timeout: COLLECT_TIMEOUT,
+            snapshot: std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(Snapshot::empty())),
+            hints,
+            registry: std::sync::Arc::new(crate::registry::ClientRegistry::new()),
+            facts: std::sync::Arc::new(crate::facts::Facts::new(1)),
+        };
+        let (handle, thread) = worker::spawn(settings).unwrap();
+        let workers = Workers::new(vec![handle]);
+        assert_eq!(workers.collect().await.len(), 1);
+        workers.broadcast(|| WorkerMessage::Drain);
+        thread.join().unwrap();
+        assert_eq!(workers.missing().await, (Vec::new(), vec![0]));
+        assert_eq!(workers.collect().await.len(), 1, "its last report stays");
+    }
 }
