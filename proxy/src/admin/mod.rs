@@ -9,6 +9,7 @@ mod process;
 mod topology;
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,6 +23,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use slotway_core::topology::Snapshot;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::discovery::DiscoveryStatus;
 use crate::listener::AcceptErrors;
@@ -33,6 +35,9 @@ pub(crate) use process::{ProcessFigures, max_fds, read as read_process};
 const MAX_CONNECTIONS: usize = 64;
 /// A client that takes longer over its request line and headers is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Age at which a connection is asked to end after the answer under way, and time it then has. Without a bound, clients that do
+/// not read their answers could keep everybody else from the endpoint.
+const LIFETIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -93,10 +98,16 @@ async fn serve_connection(stream: TcpStream, admin: Rc<Admin>) {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT);
-    if let Err(error) = builder
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-    {
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let (age, rest) = LIFETIME;
+    let ended = match timeout(age, connection.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(rest, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "admin connection failed");
     }
 }
