@@ -19,6 +19,9 @@ impl Engine {
     pub fn on_link_read(&mut self, key: LinkKey, bytes: &[u8]) {
         let Some(link) = self.links.get_mut(key.index()) else { return };
         self.metrics.upstream_read_bytes += bytes.len() as u64;
+        if matches!(link.phase, LinkPhase::Closed) {
+            return;
+        }
         link.progress = self.now;
         let mut scanner = std::mem::take(&mut link.scanner);
         let mut partial = std::mem::take(&mut link.partial);

@@ -38,7 +38,27 @@ impl World {
             Some(8) => self.churn(),
             _ => self.nonsense(),
         }
+        self.note_lost_slots();
         Ok(())
+    }
+
+    /// Remembers which slots the nodes of given-up connections do not own any more.
+    pub(super) fn note_lost_slots(&mut self) {
+        let Self {
+            cluster,
+            connections,
+            given_up,
+            ..
+        } = self;
+        for connection in connections
+            .iter_mut()
+            .chain(given_up)
+            .filter(|connection| connection.closing)
+        {
+            for (hot, lost) in connection.lost.iter_mut().enumerate() {
+                *lost |= cluster.owner_of_hot(hot) != Some(connection.node);
+            }
+        }
     }
 
     fn fail_over(&mut self) -> Result<(), Violation> {

@@ -7,6 +7,7 @@ use slotway_core::engine::LinkKey;
 use super::cluster::Cluster;
 use super::model::{Model, Violation};
 use super::node::{Command, Context};
+use super::profile::HOT_SLOTS;
 use super::wire::parse_request;
 
 /// A connection that is being opened.
@@ -38,6 +39,8 @@ pub(super) struct Connection {
     pub(super) blocked: bool,
     /// The engine gave it up: it ends with the next events.
     pub(super) closing: bool,
+    /// Slots that the node ceased to own after the engine gave the connection up: what it executes there late is lost.
+    pub(super) lost: [bool; HOT_SLOTS],
     asking: bool,
     resp3: bool,
 }
@@ -66,6 +69,7 @@ impl Connection {
             replies: Vec::new(),
             blocked: false,
             closing: false,
+            lost: [false; HOT_SLOTS],
             asking: false,
             resp3: false,
         }
@@ -161,7 +165,7 @@ impl Connection {
                     now: *now,
                     node: self.node,
                     resp3: self.resp3,
-                    late: self.closing,
+                    late: self.closing.then_some(self.lost),
                 };
                 return context.serve(&data, asking, &mut self.replies);
             }

@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use super::cluster::Cluster;
 use super::model::{Model, Violation};
-use super::profile::{KEYS, KEYS_PER_SLOT};
+use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT};
 use super::wire::{Mark, number};
 
 /// A command as a node received it.
@@ -133,8 +133,8 @@ pub(super) struct Context<'a> {
     pub(super) now: u64,
     pub(super) node: usize,
     pub(super) resp3: bool,
-    /// The engine has given the connection up.
-    pub(super) late: bool,
+    /// The engine has given the connection up; the slots that the node ceased to own since then.
+    pub(super) late: Option<[bool; HOT_SLOTS]>,
 }
 
 impl Context<'_> {
@@ -149,11 +149,11 @@ impl Context<'_> {
             out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
             return Ok(());
         }
-        if self.late && self.has_no_effect(data) {
+        if self.late.is_some_and(|lost| self.has_no_effect(data, lost)) {
             return Ok(());
         }
         let execution = match data.request {
-            Some(request) if self.late => {
+            Some(request) if self.late.is_some() => {
                 self.model.execute_late(request, data.part(), &data.keys)?
             }
             Some(request) => self.model.execute(request, data.part(), &data.keys)?,
@@ -173,13 +173,13 @@ impl Context<'_> {
 
     /// What a node that is no owner any more executes is lost when it follows the new one. Keyless commands are let off: no fence can
     /// order them against other nodes.
-    fn has_no_effect(&self, data: &Data) -> bool {
+    fn has_no_effect(&self, data: &Data, lost: [bool; HOT_SLOTS]) -> bool {
         let hot = data
             .keys
             .iter()
             .find(|key| **key < KEYS)
             .map(|key| key / KEYS_PER_SLOT);
-        hot.is_none_or(|hot| self.cluster.owner_of_hot(hot) != Some(self.node))
+        hot.is_none_or(|hot| lost[hot] || self.cluster.owner_of_hot(hot) != Some(self.node))
     }
 
     /// The checks before a command runs: `getNodeByQuery` and `processCommand` of the servers.

@@ -167,7 +167,7 @@ impl Driver {
         self.connections.values().any(|connection| connection.port == port)
     }
 
-    fn link(&self, port: u16, protocol: Protocol) -> LinkKey {
+    pub(super) fn link(&self, port: u16, protocol: Protocol) -> LinkKey {
         let found = self.connections.iter().find(|(_, found)| found.port == port && found.protocol == protocol);
         *found.unwrap_or_else(|| panic!("no connection to {port}")).0
     }

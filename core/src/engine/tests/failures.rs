@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::driver::{Driver, bulk};
+use crate::engine::Action;
+use crate::resp::Protocol;
 use crate::topology::Hint;
 
 const UNCERTAIN: &str =
@@ -161,6 +163,18 @@ fn a_silent_node_is_given_up_and_others_are_not_touched_hl1() {
 }
 
 #[test]
+fn a_worker_that_was_held_up_itself_blames_no_node() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let node = driver.owner("k");
+    driver.send(client, "SET k 1");
+    driver.pass(Duration::from_secs(60));
+    assert_eq!(driver.output(client), "", "the reply may be waiting in the socket");
+    driver.reply(node, "+OK\r\n");
+    assert_eq!(driver.output(client), "+OK\r\n");
+}
+
+#[test]
 fn garbage_from_a_node_costs_its_link_only_z3() {
     let mut driver = Driver::new();
     let client = driver.client();
@@ -201,4 +215,17 @@ fn a_connection_that_was_given_up_is_dead_before_the_next_one_is_used_d9() {
     driver.send(client, "SET k 3");
     driver.pass(Duration::from_secs(1));
     assert_eq!(driver.requests(node), ["SET k 3"], "once is enough, and who closes the connection itself has nothing left to execute");
+}
+
+#[test]
+fn a_connection_is_given_up_once() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let node = driver.owner("k");
+    driver.send(client, "SET k 1");
+    let link = driver.link(node, Protocol::Resp2);
+    driver.engine.on_link_read(link, b"garbage\r\n");
+    driver.engine.on_link_read(link, b"more of it\r\n");
+    let closings = std::iter::from_fn(|| driver.engine.next_action()).filter(|action| *action == Action::CloseLink(link));
+    assert_eq!(closings.count(), 1, "the key may belong to another link soon");
 }
