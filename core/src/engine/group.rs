@@ -54,11 +54,10 @@ impl Engine {
         let total = keys.as_slice().len();
         let group = self.make_group(parent, split_by_slot(spec, args, keys), total, Assembly::Merge(rule));
         let index = self.sessions[session.index()].queue.len() - 1;
-        if index == 0 {
-            self.sessions[session.index()].sent_generation = self.snapshot.generation;
-        }
+        let undisturbed = self.is_undisturbed(session);
         for part in self.groups[group.index()].parts.clone() {
-            if index == 0 || self.may_send(session, index, part) {
+            // The parts are on different slots, so none of them stands in the way of another.
+            if undisturbed || self.may_send(session, index, part) {
                 self.dispatch(part, None);
             } else {
                 self.hold_part(part);

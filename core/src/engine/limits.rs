@@ -48,7 +48,7 @@ impl Default for Limits {
             park_max_requests: 100_000,
             park_max_bytes: 64 << 20,
             node_timeout: Duration::from_secs(5),
-            demoted_timeout: Duration::from_millis(500),
+            demoted_timeout: Duration::from_secs(2),
             max_redirects: 6,
             tryagain_budget: Duration::from_secs(2),
             max_resends: 2,

@@ -81,7 +81,7 @@ impl Engine {
     /// The fast path of the order rules [O1]: nothing outstanding was refused, held or sent again, and all of it was routed by
     /// this snapshot, so the same slot means the same link.
     #[inline]
-    fn is_undisturbed(&mut self, session: SessionKey) -> bool {
+    pub(super) fn is_undisturbed(&mut self, session: SessionKey) -> bool {
         let generation = self.snapshot.generation;
         let state = &mut self.sessions[session.index()];
         if state.queue.len() == 1 {

@@ -1,6 +1,7 @@
 //! What the passing of time and a new topology set in motion.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::links::LinkLoss;
 use super::request::{Request, Retry, State};
@@ -10,10 +11,14 @@ use crate::metrics::{LinkReport, WorkerReport};
 use crate::session::Session;
 use crate::topology::{NodeId, Snapshot};
 
+/// Ticks further apart than this mean that the worker was held up.
+const LONGEST_TICK: Duration = Duration::from_millis(500);
+
 impl Engine {
     /// Looks at everything that depends on time. To be called every few milliseconds while [`Self::needs_tick`], else every
     /// second.
     pub fn tick(&mut self) {
+        self.forgive_own_stall();
         self.give_up_silent_links();
         self.retire_links();
         self.release_parked(false);
@@ -73,6 +78,18 @@ impl Engine {
                     visit(&self.requests[*part]);
                 }
             }
+        }
+    }
+
+    /// Time in which this worker itself did not run is not silence of the nodes: their replies may be waiting in the sockets.
+    fn forgive_own_stall(&mut self) {
+        let stall = self.now.since(self.last_tick).saturating_sub(LONGEST_TICK);
+        self.last_tick = self.now;
+        if stall.is_zero() {
+            return;
+        }
+        for (_, link) in &mut self.links {
+            link.progress = link.progress.after(stall).min(self.now);
         }
     }
 

@@ -178,7 +178,19 @@ impl Driver {
         self.settle();
     }
 
+    /// Time passes as it does for a worker that runs.
     pub(super) fn pass(&mut self, time: Duration) {
+        const STEP: Duration = Duration::from_millis(250);
+        let mut left = time;
+        while left > STEP {
+            self.stall(STEP);
+            left -= STEP;
+        }
+        self.stall(left);
+    }
+
+    /// Time passes while the worker is held up.
+    pub(super) fn stall(&mut self, time: Duration) {
         self.now = self.now.after(time);
         self.engine.set_now(self.now);
         self.engine.tick();

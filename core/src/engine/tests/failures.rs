@@ -168,7 +168,7 @@ fn a_worker_that_was_held_up_itself_blames_no_node() {
     let client = driver.client();
     let node = driver.owner("k");
     driver.send(client, "SET k 1");
-    driver.pass(Duration::from_secs(60));
+    driver.stall(Duration::from_secs(60));
     assert_eq!(driver.output(client), "", "the reply may be waiting in the socket");
     driver.reply(node, "+OK\r\n");
     assert_eq!(driver.output(client), "+OK\r\n");
