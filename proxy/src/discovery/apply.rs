@@ -132,6 +132,12 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
         let (nodes, shards) = (snapshot.nodes().len(), snapshot.shards().len());
         if self.snapshot.load().is_empty() {
             tracing::info!(generation, nodes, shards, uncovered, "cluster found");
+            if uncovered > 0 {
+                tracing::warn!(
+                    uncovered,
+                    "slots without an owner: commands for them wait, then fail; redis-cli --cluster check says why"
+                );
+            }
         } else if changes.is_empty() {
             tracing::debug!(generation, "topology details changed");
         } else {
@@ -195,13 +201,25 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
                     return;
                 }
                 if let Some(held_back) = self.throttle.pass("no_view", now) {
-                    let result = result.label();
-                    tracing::warn!(
-                        result,
-                        failures,
-                        held_back,
-                        "no usable view of the cluster: the table stands"
-                    );
+                    let (result, last) = (result.label(), self.trouble.take());
+                    let last = last.as_deref().unwrap_or("see the lines before");
+                    if self.snapshot.load().is_empty() {
+                        tracing::warn!(
+                            result,
+                            failures,
+                            held_back,
+                            last,
+                            "the cluster is not found: no seed in upstream.cluster gave a usable view, clients wait"
+                        );
+                    } else {
+                        tracing::warn!(
+                            result,
+                            failures,
+                            held_back,
+                            last,
+                            "no usable view of the cluster: the table stands"
+                        );
+                    }
                 }
             }
             RefreshResult::Changed | RefreshResult::Unchanged

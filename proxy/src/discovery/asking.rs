@@ -187,6 +187,9 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
             }
             Ok(Event::Resolved { round, seed, found }) => {
                 let addresses = self.seeds.finish_look_up(seed, found);
+                if addresses.is_empty() {
+                    self.trouble = self.seeds.trouble(seed);
+                }
                 if round == self.round_number {
                     self.add_seeds(addresses, now);
                     if let Some(round) = &mut self.round {
@@ -226,6 +229,7 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
         self.status.count_failure(error.failure());
         let address = &candidate.address;
         tracing::debug!(%address, %error, "node gave no view");
+        self.trouble = Some(format!("{address}: {error}; {}", error.advice()));
         let kind = match error {
             QueryError::Auth(_) => "auth",
             QueryError::Refused(_) => "refused",
@@ -235,7 +239,8 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
             QueryError::Connect(_) | QueryError::Lost(_) | QueryError::Timeout => return,
         };
         if let Some(held_back) = self.throttle.pass(kind, now) {
-            tracing::warn!(%address, %error, held_back, "node gave no usable view");
+            let advice = error.advice();
+            tracing::warn!(%address, %error, advice, held_back, "node gave no usable view");
         }
     }
 }

@@ -47,6 +47,28 @@ pub(super) enum QueryError {
 }
 
 impl QueryError {
+    /// What whoever runs the proxy can do about it.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::Connect(_) | Self::Lost(_) | Self::Timeout => {
+                "is the server up, and is this its address?"
+            }
+            Self::Auth(_) => "check upstream.user and upstream.password",
+            Self::Refused(error) if error.starts_with("NOAUTH") => {
+                "the servers want a password: set upstream.password"
+            }
+            Self::Refused(error) if error.contains("cluster support disabled") => {
+                "this server is no node of a cluster: slotway needs servers with cluster-enabled yes"
+            }
+            Self::Refused(error) if error.starts_with("NOPERM") => {
+                "the user needs CLUSTER NODES, or CLUSTER SLOTS and CLUSTER MYID"
+            }
+            Self::Refused(_) | Self::Protocol | Self::View(_) => {
+                "is this a Redis or Valkey server?"
+            }
+        }
+    }
+
     /// What it counts as.
     pub(super) fn failure(&self) -> QueryFailure {
         match self {

@@ -99,6 +99,8 @@ pub struct Discovery<F> {
     /// Moves patched in since the round began: its views may be older.
     patched_in_round: Vec<Move>,
     last_patch: Option<Instant>,
+    /// What was wrong where a question last failed, for the log.
+    trouble: Option<String>,
     open_until: Option<Instant>,
 }
 
@@ -141,6 +143,7 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
             pending: Vec::new(),
             patched_in_round: Vec::new(),
             last_patch: None,
+            trouble: None,
             open_until: None,
         }
     }

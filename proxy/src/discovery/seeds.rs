@@ -82,6 +82,15 @@ impl Seeds {
         }
         seed.known.clone()
     }
+
+    /// What to say of a seed whose name has no address.
+    pub(super) fn trouble(&self, number: usize) -> Option<String> {
+        let seed = self.seeds.get(number)?;
+        Some(format!(
+            "{}: the name cannot be resolved; is it spelled right?",
+            seed.address
+        ))
+    }
 }
 
 /// Every address of a name, by the system's resolver. Blocks, possibly for seconds.
