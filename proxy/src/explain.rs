@@ -52,7 +52,10 @@ pub(crate) fn explain(mut arguments: ExplainArgs, out: &mut dyn Write) -> anyhow
         if spec.readonly { " (only reads)" } else { "" }
     )?;
     writeln!(out, "class    {}", describe(class))?;
-    let keys = keys(spec, args);
+    let (outcome, keys) = keys(spec, args);
+    if outcome == KeyOutcome::OddArguments {
+        return Err(refused(|error| write_arity_error(spec, error)));
+    }
     for key in &keys {
         let slot = Slot::of_key(key);
         write!(
@@ -66,7 +69,7 @@ pub(crate) fn explain(mut arguments: ExplainArgs, out: &mut dyn Write) -> anyhow
             None => writeln!(out)?,
         }
     }
-    if let Some(verdict) = verdict(class, &keys) {
+    if let Some(verdict) = verdict(class, outcome, &keys) {
         writeln!(out, "so       {verdict}")?;
     }
     Ok(0)
@@ -106,32 +109,34 @@ fn encode(words: &[String]) -> anyhow::Result<(Vec<u8>, Vec<ArgRange>)> {
 }
 
 fn find(args: Args<'_>) -> anyhow::Result<&'static Spec> {
-    let mut error = Vec::new();
     match lookup(args) {
-        Lookup::Known(spec) if spec.arity_ok(args.len()) => return Ok(spec),
+        Lookup::Known(spec) if spec.arity_ok(args.len()) => Ok(spec),
         Lookup::Known(spec) | Lookup::MissingSubcommand(spec) => {
-            write_arity_error(spec, &mut error);
+            Err(refused(|error| write_arity_error(spec, error)))
         }
-        Lookup::UnknownCommand => write_unknown_command(args, &mut error),
-        Lookup::UnknownSubcommand(_) => write_unknown_subcommand(args, &mut error),
+        Lookup::UnknownCommand => Err(refused(|error| write_unknown_command(args, error))),
+        Lookup::UnknownSubcommand(_) => Err(refused(|error| write_unknown_subcommand(args, error))),
     }
-    let text = String::from_utf8_lossy(&error);
-    bail!(UsageError::Other(format!(
-        "the proxy would answer: {}",
-        text.trim_start_matches('-').trim_end()
-    )))
 }
 
-fn keys<'a>(spec: &Spec, args: Args<'a>) -> Vec<&'a [u8]> {
+/// The command is one that the proxy answers with this error.
+fn refused(write: impl FnOnce(&mut Vec<u8>)) -> anyhow::Error {
+    let mut error = Vec::new();
+    write(&mut error);
+    let text = String::from_utf8_lossy(&error);
+    let text = text.trim_start_matches('-').trim_end();
+    UsageError::Other(format!("the proxy would answer: {text}")).into()
+}
+
+fn keys<'a>(spec: &Spec, args: Args<'a>) -> (KeyOutcome, Vec<&'a [u8]>) {
     let mut list = KeyList::new();
-    match extract_keys(spec, args, &mut list) {
-        KeyOutcome::Keys => list
-            .as_slice()
-            .iter()
-            .filter_map(|index| args.get(usize::try_from(*index).ok()?))
-            .collect(),
-        KeyOutcome::NoKeys | KeyOutcome::Verbatim | KeyOutcome::OddArguments => Vec::new(),
-    }
+    let outcome = extract_keys(spec, args, &mut list);
+    let places = match outcome {
+        KeyOutcome::Keys => list.as_slice(),
+        KeyOutcome::NoKeys | KeyOutcome::Verbatim | KeyOutcome::OddArguments => &[],
+    };
+    let key = |index: &u32| args.get(usize::try_from(*index).ok()?);
+    (outcome, places.iter().filter_map(key).collect())
 }
 
 const fn describe(class: Class) -> &'static str {
@@ -154,7 +159,19 @@ const fn describe(class: Class) -> &'static str {
 }
 
 /// What the keys come to for this class, where that is not plain.
-fn verdict(class: Class, keys: &[&[u8]]) -> Option<String> {
+fn verdict(class: Class, outcome: KeyOutcome, keys: &[&[u8]]) -> Option<String> {
+    if matches!(class, Class::Single | Class::SameSlot | Class::Split) {
+        match outcome {
+            KeyOutcome::NoKeys => return Some("it has no key: goes to any one primary".to_owned()),
+            KeyOutcome::Verbatim => {
+                return Some(
+                    "its keys cannot be found: goes to any one primary, which says what is wrong"
+                        .to_owned(),
+                );
+            }
+            KeyOutcome::Keys | KeyOutcome::OddArguments => {}
+        }
+    }
     let mut slots: Vec<_> = keys.iter().map(|key| Slot::of_key(key)).collect();
     slots.sort_unstable();
     slots.dedup();
@@ -288,6 +305,11 @@ mod tests {
         assert!(explained("SINTER foo bar").contains("refused with CROSSSLOT"));
         assert!(explained("DBSIZE").contains("every primary"));
         assert!(
+            explained("EVAL return_1 0")
+                .ends_with("so       it has no key: goes to any one primary\n")
+        );
+        assert!(explained("EVAL return_1 x k").contains("its keys cannot be found"));
+        assert!(
             explained("CLIENT ID")
                 .starts_with("command  client id\nclass    answered by the proxy\n")
         );
@@ -299,6 +321,10 @@ mod tests {
             (
                 "GET",
                 "the proxy would answer: ERR wrong number of arguments for 'get' command",
+            ),
+            (
+                "MSET a 1 b",
+                "the proxy would answer: ERR wrong number of arguments for 'mset' command",
             ),
             (
                 "NOSUCH x",
