@@ -1,8 +1,13 @@
 //! The signals that end the process.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{self, SignalKind};
+
+/// Time in which a further signal is an echo of the first: whoever passes a signal on (timeout, make, a terminal with a wrapper)
+/// often sends it to the process and to its group.
+const ECHO: Duration = Duration::from_millis(20);
 
 /// A signal that asks the process to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,5 +94,42 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = hangup => Signal::Hangup,
         }
+    }
+
+    /// Lets the echoes of a signal pass. Nobody presses Ctrl-C twice that fast.
+    pub async fn settle(&mut self) {
+        let echoes = async {
+            loop {
+                self.next().await;
+            }
+        };
+        let _: Result<(), _> = tokio::time::timeout(ECHO, echoes).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raise() {
+        let id = std::process::id().to_string();
+        let raised = std::process::Command::new("kill")
+            .args(["-HUP", &id])
+            .status();
+        assert!(raised.unwrap().success());
+    }
+
+    /// SIGHUP, because other tests of this process wait for SIGTERM.
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_echo_is_no_second_signal() {
+        let mut signals = Signals::new().unwrap().with_terminal().unwrap();
+        raise();
+        assert_eq!(signals.next().await, Signal::Hangup);
+        raise();
+        signals.settle().await;
+        let second = tokio::time::timeout(ECHO, signals.next()).await;
+        assert!(second.is_err());
+        raise();
+        assert_eq!(signals.next().await, Signal::Hangup, "later ones count");
     }
 }

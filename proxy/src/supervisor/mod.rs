@@ -106,6 +106,7 @@ pub async fn serve(
         signal = signals.next() => signal,
         part = proxy.part_ended() => bail!("{part} has ended by itself; the log lines before this say why"),
     };
+    signals.settle().await;
     tracing::info!(signal = signal.name(), drain = ?config.drain, "shutting down");
     let deadline = Instant::now() + config.drain;
     proxy.begin_drain();
