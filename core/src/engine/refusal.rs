@@ -10,8 +10,10 @@ use crate::slot::Slot;
 use crate::topology::redirect::RedirectTarget;
 use crate::topology::{Address, Hint, RefreshReason};
 
-/// Pause before a node that points at itself is asked again.
-const SELF_REDIRECT_PAUSE: Duration = Duration::from_millis(10);
+/// Redirections of one request that are followed at once.
+const PROMPT_REDIRECTS: u8 = 2;
+/// Pause before a further one, or before a node that points at itself is asked again; doubled each time.
+const CIRCLE_PAUSE: Duration = Duration::from_millis(10);
 /// First pause after TRYAGAIN, doubled up to the second value.
 const TRYAGAIN_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(128));
 /// First pause after CLUSTERDOWN, LOADING, READONLY and MASTERDOWN, doubled up to the second value.
@@ -50,27 +52,27 @@ impl Engine {
     }
 
     fn on_moved(&mut self, node: NodeKey, key: RequestKey, slot: Slot, target: &RedirectTarget) -> Option<Retry> {
-        self.count_redirect(key, slot)?;
         let Some(address) = self.target_address(node, target) else {
             // The host is unknown to the server: only a new table can tell [T4].
-            self.hint(Hint::Refresh { reason: RefreshReason::Moved, node: self.nodes[node].id.clone() });
-            return Some(Retry::After(UNAVAILABLE_PAUSE.0));
+            return self.on_unavailable(node, key, RefreshReason::Moved);
         };
+        self.count_redirect(key, slot)?;
         if let Some(from) = self.nodes[node].id.clone() {
             self.hint(Hint::Moved { slot, target: address.clone(), from });
         }
-        if self.nodes[node].address == address {
-            return Some(Retry::After(SELF_REDIRECT_PAUSE));
+        // Two nodes that point at each other agree soon: one of them has not heard of the move yet.
+        let redirects = self.requests[key].redirects;
+        if redirects > PROMPT_REDIRECTS || self.nodes[node].address == address {
+            return Some(Retry::After(CIRCLE_PAUSE.saturating_mul(1 << redirects.saturating_sub(PROMPT_REDIRECTS).min(8))));
         }
         Some(Retry::At { node: self.nodes.at(&address), asking: false })
     }
 
     fn on_ask(&mut self, node: NodeKey, key: RequestKey, slot: Slot, target: &RedirectTarget) -> Option<Retry> {
-        self.count_redirect(key, slot)?;
         let Some(address) = self.target_address(node, target) else {
-            self.hint(Hint::Refresh { reason: RefreshReason::Moved, node: self.nodes[node].id.clone() });
-            return Some(Retry::After(UNAVAILABLE_PAUSE.0));
+            return self.on_unavailable(node, key, RefreshReason::Moved);
         };
+        self.count_redirect(key, slot)?;
         self.hint(Hint::Ask { slot, target: address.clone() });
         Some(Retry::At { node: self.nodes.at(&address), asking: true })
     }
