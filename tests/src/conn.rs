@@ -1,6 +1,6 @@
 //! A small blocking RESP client: one command, pipelines, or raw bytes.
 
-use crate::resp::{Reply, encode, parse_reply};
+use crate::resp::{Parsed, Reply, encode, parse_reply};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -161,31 +161,25 @@ impl Conn {
     }
 
     fn read_with_bytes(&mut self) -> Result<(Reply, Vec<u8>)> {
-        // A big reply is parsed again only when the input has doubled, so reading it stays linear.
-        let mut parse_from = 0;
+        // A big reply is parsed again only when it can have come further, so reading it stays linear.
+        let mut needed = 1;
         loop {
             let pending = &self.input[self.taken..];
-            if !pending.is_empty() && pending.len() >= parse_from {
-                if let Some((reply, length)) = parse_reply(pending)? {
-                    let bytes = pending[..length].to_vec();
-                    self.taken += length;
-                    return Ok((reply, bytes));
+            if pending.len() >= needed {
+                match parse_reply(pending)? {
+                    Parsed::Whole(reply, length) => {
+                        let bytes = pending[..length].to_vec();
+                        self.taken += length;
+                        return Ok((reply, bytes));
+                    }
+                    Parsed::Needs(more) => needed = more,
                 }
-                parse_from = if pending.len() > 1 << 20 {
-                    pending.len() * 2
-                } else {
-                    0
-                };
             }
-            match self.fill() {
-                Ok(0) => bail!(
+            if self.fill()? == 0 {
+                bail!(
                     "connection closed; unread: {}",
                     show(&[&self.input[self.taken..]])
-                ),
-                Ok(_) => {}
-                // Nothing more came: what is there may be the whole of a big reply.
-                Err(_) if parse_from > 0 => parse_from = 0,
-                Err(error) => return Err(error),
+                );
             }
         }
     }

@@ -48,7 +48,7 @@ pub use net::next_address;
 pub use node::{Node, NodeOptions};
 pub use process::{Process, resident_bytes};
 pub use proxy::{Metrics, Proxy, ProxyOptions, slotway_binary};
-pub use resp::{Reply, encode, parse_reply};
+pub use resp::{Parsed, Reply, encode, parse_reply};
 pub use scripted::{Action, NodeView, Request, ScriptedCluster};
 pub use servers::{Version, repository_root, tool};
 pub use wait::{wait_some, wait_until};

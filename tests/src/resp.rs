@@ -124,13 +124,22 @@ pub fn encode<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
     bytes
 }
 
-/// Parses the reply at the start of `bytes`: the reply and its length, or `None` if more bytes are needed.
+/// What the parser found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A whole reply and its length
+    Whole(Reply, usize),
+    /// The reply is longer than the bytes: it has at least this many
+    Needs(usize),
+}
+
+/// Parses the reply at the start of `bytes`.
 ///
 /// # Errors
 /// If the bytes are not RESP.
-pub fn parse_reply(bytes: &[u8]) -> Result<Option<(Reply, usize)>> {
+pub fn parse_reply(bytes: &[u8]) -> Result<Parsed> {
     let Some(line_end) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
-        return Ok(None);
+        return Ok(Parsed::Needs(bytes.len() + 1));
     };
     let (mark, line) = bytes[..line_end]
         .split_first()
@@ -153,18 +162,18 @@ pub fn parse_reply(bytes: &[u8]) -> Result<Option<(Reply, usize)>> {
         b'*' | b'%' | b'~' | b'>' => return parse_aggregate(bytes, *mark, line, after),
         other => bail!("unknown reply type {:?} in {line:?}", char::from(*other)),
     };
-    Ok(Some((reply, after)))
+    Ok(Parsed::Whole(reply, after))
 }
 
-fn parse_bulk(bytes: &[u8], mark: u8, line: &str, after: usize) -> Result<Option<(Reply, usize)>> {
+fn parse_bulk(bytes: &[u8], mark: u8, line: &str, after: usize) -> Result<Parsed> {
     if line == "-1" {
-        return Ok(Some((Reply::Nil, after)));
+        return Ok(Parsed::Whole(Reply::Nil, after));
     }
     let length: usize = line
         .parse()
         .with_context(|| format!("bad bulk length {line:?}"))?;
     let Some(body) = bytes.get(after..after + length + 2) else {
-        return Ok(None);
+        return Ok(Parsed::Needs(after + length + 2));
     };
     ensure!(
         body.ends_with(b"\r\n"),
@@ -176,17 +185,12 @@ fn parse_bulk(bytes: &[u8], mark: u8, line: &str, after: usize) -> Result<Option
     } else {
         Reply::Bulk(body.to_vec())
     };
-    Ok(Some((reply, after + length + 2)))
+    Ok(Parsed::Whole(reply, after + length + 2))
 }
 
-fn parse_aggregate(
-    bytes: &[u8],
-    mark: u8,
-    line: &str,
-    after: usize,
-) -> Result<Option<(Reply, usize)>> {
+fn parse_aggregate(bytes: &[u8], mark: u8, line: &str, after: usize) -> Result<Parsed> {
     if line == "-1" {
-        return Ok(Some((Reply::NilArray, after)));
+        return Ok(Parsed::Whole(Reply::NilArray, after));
     }
     let length: usize = line
         .parse()
@@ -195,11 +199,13 @@ fn parse_aggregate(
     let mut items = Vec::new();
     let mut position = after;
     for _ in 0..count {
-        let Some((item, length)) = parse_reply(&bytes[position..])? else {
-            return Ok(None);
-        };
-        items.push(item);
-        position += length;
+        match parse_reply(&bytes[position..])? {
+            Parsed::Whole(item, length) => {
+                items.push(item);
+                position += length;
+            }
+            Parsed::Needs(more) => return Ok(Parsed::Needs(position + more)),
+        }
     }
     let reply = match mark {
         b'%' => {
@@ -214,7 +220,7 @@ fn parse_aggregate(
         b'>' => Reply::Push(items),
         _ => Reply::Array(items),
     };
-    Ok(Some((reply, position)))
+    Ok(Parsed::Whole(reply, position))
 }
 
 #[cfg(test)]
@@ -226,9 +232,17 @@ mod tests {
         let bytes =
             b"*7\r\n+OK\r\n:-5\r\n$3\r\na\r\n\r\n$-1\r\n*-1\r\n%1\r\n+k\r\n#t\r\n-ERR x\r\n";
         for end in 0..bytes.len() {
-            assert!(parse_reply(&bytes[..end]).unwrap().is_none(), "{end} bytes");
+            let Parsed::Needs(more) = parse_reply(&bytes[..end]).unwrap() else {
+                panic!("{end} bytes were taken for a whole reply");
+            };
+            assert!(
+                (end + 1..=bytes.len()).contains(&more),
+                "{more} after {end}"
+            );
         }
-        let (reply, length) = parse_reply(bytes).unwrap().unwrap();
+        let Parsed::Whole(reply, length) = parse_reply(bytes).unwrap() else {
+            panic!("the whole reply was not seen");
+        };
         assert_eq!(length, bytes.len());
         let expected = vec![
             Reply::Simple("OK".to_owned()),

@@ -49,7 +49,13 @@ fn benchmark(proxy: &Proxy, arguments: &[&str]) -> Result<()> {
     let status = process
         .wait_for_exit(Duration::from_secs(180))
         .with_context(|| format!("{arguments:?}"))?;
-    let output = process.log();
+    // Without the progress that it writes over and over again on one line.
+    let log = process.log();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.rsplit('\r').next())
+        .collect();
+    let output = lines.join("\n");
     ensure!(
         status.success(),
         "redis-benchmark {arguments:?}: {status}\n{output}"

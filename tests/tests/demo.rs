@@ -86,12 +86,14 @@ fn end_a_primary(nodes: &BTreeSet<String>, conn: &mut Conn) -> Result<()> {
     let mut uncertain = 0;
     for n in 0..100 {
         let reply = conn.call(&["SET", &format!("after:{n}"), "v"])?;
-        uncertain += u32::from(
-            reply
-                .error()
-                .is_some_and(|text| text.starts_with("UNCERTAIN ")),
+        let is_uncertain = reply
+            .error()
+            .is_some_and(|text| text.starts_with("UNCERTAIN "));
+        uncertain += u32::from(is_uncertain);
+        ensure!(
+            reply.is_ok() || (is_uncertain && uncertain == 1),
+            "SET {n}: {reply:?}"
         );
-        ensure!(reply.is_ok() || uncertain == 1, "SET {n}: {reply:?}");
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 mod answers;
 
 use crate::net::next_address;
-use crate::resp::parse_reply;
+use crate::resp::{Parsed, parse_reply};
 use crate::shared::Shared;
 use crate::{Reply, SLOT_COUNT};
 use anyhow::Result;
@@ -234,7 +234,7 @@ fn serve(mut stream: TcpStream, node: usize, connection: u64, state: &State) -> 
         }
         input.extend_from_slice(&buffer[..count]);
         let mut position = 0;
-        while let Some((request, length)) = parse_reply(&input[position..])? {
+        while let Parsed::Whole(request, length) = parse_reply(&input[position..])? {
             position += length;
             let request = session.request(node, connection, &request)?;
             if !respond(&mut stream, request, state, &mut session)? {
