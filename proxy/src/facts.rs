@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -15,6 +16,7 @@ pub struct Facts {
     workers: usize,
     upstream: ArcSwap<UpstreamFacts>,
     process: ArcSwap<ProcessFacts>,
+    login_refused: AtomicBool,
 }
 
 impl Facts {
@@ -34,7 +36,19 @@ impl Facts {
             workers,
             upstream: ArcSwap::from_pointee(UpstreamFacts::default()),
             process: ArcSwap::from_pointee(ProcessFacts::default()),
+            login_refused: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the nodes refuse the proxy's credentials, as far as discovery knows.
+    #[must_use]
+    pub fn login_refused(&self) -> bool {
+        self.login_refused.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the nodes refuse the proxy's credentials.
+    pub fn set_login_refused(&self, refused: bool) {
+        self.login_refused.store(refused, Ordering::Relaxed);
     }
 
     /// What is known of the servers.

@@ -21,7 +21,10 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).field("password", &self.password.as_ref().map(|_| "***")).finish()
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .finish()
     }
 }
 
@@ -81,10 +84,20 @@ impl Handshake {
         expected_id: Option<Arc<str>>,
         fences: Vec<i64>,
     ) -> Self {
-        let mut handshake = Self { protocol, expected_id, fences, client_id: None, owed: Vec::new(), output: Vec::new() };
+        let mut handshake = Self {
+            protocol,
+            expected_id,
+            fences,
+            client_id: None,
+            owed: Vec::new(),
+            output: Vec::new(),
+        };
         if let Some(password) = &credentials.password {
             match &credentials.user {
-                Some(user) => write::command(&mut handshake.output, &[b"AUTH", user.as_bytes(), password.as_bytes()]),
+                Some(user) => write::command(
+                    &mut handshake.output,
+                    &[b"AUTH", user.as_bytes(), password.as_bytes()],
+                ),
                 None => write::command(&mut handshake.output, &[b"AUTH", password.as_bytes()]),
             }
             handshake.owed.push(Expect::Auth);
@@ -107,7 +120,10 @@ impl Handshake {
         write::command(&mut self.output, &[b"CLIENT", b"ID"]);
         self.owed.push(Expect::ClientId);
         for id in &self.fences {
-            write::command(&mut self.output, &[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()]);
+            write::command(
+                &mut self.output,
+                &[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()],
+            );
             self.owed.push(Expect::Fence);
         }
     }
@@ -168,8 +184,12 @@ impl Handshake {
                 self.introduce();
                 HandshakeStep::Continue
             }
-            Value::Error(text) if is_full(text) => HandshakeStep::Failed(HandshakeFailure::Unexpected(printable(text))),
-            Value::Error(text) => HandshakeStep::Failed(HandshakeFailure::Authentication(printable(text))),
+            Value::Error(text) if is_full(text) => {
+                HandshakeStep::Failed(HandshakeFailure::Unexpected(printable(text)))
+            }
+            Value::Error(text) => {
+                HandshakeStep::Failed(HandshakeFailure::Authentication(printable(text)))
+            }
             _ => HandshakeStep::Failed(HandshakeFailure::Unexpected("reply to AUTH".to_owned())),
         }
     }
@@ -179,7 +199,9 @@ impl Handshake {
             (Value::Bulk(id) | Value::Simple(id), Some(expected)) if *id != expected.as_bytes() => {
                 Some(HandshakeFailure::WrongNode(printable(id)))
             }
-            (Value::Error(text), _) if text.starts_with(b"NOAUTH") => Some(HandshakeFailure::Authentication(printable(text))),
+            (Value::Error(text), _) if text.starts_with(b"NOAUTH") => {
+                Some(HandshakeFailure::Authentication(printable(text)))
+            }
             // Not permitted, not a cluster node, or nothing expected: the check is skipped [T13].
             _ => None,
         }
@@ -188,7 +210,9 @@ impl Handshake {
 
 fn on_hello(value: &Value<'_>) -> Option<HandshakeFailure> {
     match value {
-        Value::Error(text) if text.starts_with(b"NOAUTH") => Some(HandshakeFailure::Authentication(printable(text))),
+        Value::Error(text) if text.starts_with(b"NOAUTH") => {
+            Some(HandshakeFailure::Authentication(printable(text)))
+        }
         Value::Error(text) if is_full(text) => Some(HandshakeFailure::Unexpected(printable(text))),
         Value::Error(_) => Some(HandshakeFailure::NoResp3),
         _ => None,
@@ -197,7 +221,9 @@ fn on_hello(value: &Value<'_>) -> Option<HandshakeFailure> {
 
 fn on_set_name(value: &Value<'_>) -> Option<HandshakeFailure> {
     match value {
-        Value::Error(text) if text.starts_with(b"NOAUTH") => Some(HandshakeFailure::Authentication(printable(text))),
+        Value::Error(text) if text.starts_with(b"NOAUTH") => {
+            Some(HandshakeFailure::Authentication(printable(text)))
+        }
         Value::Error(text) if is_full(text) => Some(HandshakeFailure::Unexpected(printable(text))),
         _ => None,
     }
@@ -209,12 +235,19 @@ fn is_full(text: &[u8]) -> bool {
 }
 
 fn is_no_password_set(text: &[u8]) -> bool {
-    memchr::memmem::find(text, b"no password is set").is_some() || memchr::memmem::find(text, b"without any password configured").is_some()
+    memchr::memmem::find(text, b"no password is set").is_some()
+        || memchr::memmem::find(text, b"without any password configured").is_some()
 }
 
 /// At most 128 bytes of `bytes` for a log line, escaped [Z8].
 fn printable(bytes: &[u8]) -> String {
-    bytes.iter().take(128).copied().flat_map(std::ascii::escape_default).map(char::from).collect()
+    bytes
+        .iter()
+        .take(128)
+        .copied()
+        .flat_map(std::ascii::escape_default)
+        .map(char::from)
+        .collect()
 }
 
 #[cfg(test)]
@@ -228,17 +261,31 @@ mod tests {
     }
 
     fn with_password() -> Credentials {
-        Credentials { user: None, password: Some("secret".into()) }
+        Credentials {
+            user: None,
+            password: Some("secret".into()),
+        }
     }
 
     #[test]
     fn auth_goes_alone_and_the_rest_follows() {
-        let mut handshake = Handshake::new(&with_password(), Protocol::Resp3, Some(ID.into()), Vec::new());
-        assert_eq!(handshake.take_output(), b"*2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n");
+        let mut handshake = Handshake::new(
+            &with_password(),
+            Protocol::Resp3,
+            Some(ID.into()),
+            Vec::new(),
+        );
+        assert_eq!(
+            handshake.take_output(),
+            b"*2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n"
+        );
         assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Continue);
         let rest = handshake.take_output();
         assert!(rest.starts_with(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"));
-        assert_eq!(handshake.on_reply(b"%1\r\n+proto\r\n:3\r\n"), HandshakeStep::Pending);
+        assert_eq!(
+            handshake.on_reply(b"%1\r\n+proto\r\n:3\r\n"),
+            HandshakeStep::Pending
+        );
         assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Pending);
         assert_eq!(handshake.on_reply(&id_reply()), HandshakeStep::Pending);
         assert_eq!(handshake.on_reply(b":12\r\n"), HandshakeStep::Ready);
@@ -247,7 +294,8 @@ mod tests {
 
     #[test]
     fn earlier_connections_are_killed_before_this_one_is_used_d9() {
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, None, vec![3, 12]);
+        let mut handshake =
+            Handshake::new(&Credentials::default(), Protocol::Resp2, None, vec![3, 12]);
         let output = handshake.take_output();
         assert!(output.ends_with(b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$1\r\n3\r\n*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$2\r\n12\r\n"));
         for reply in [&b"+OK\r\n"[..], &id_reply(), b":13\r\n", b":1\r\n"] {
@@ -258,28 +306,52 @@ mod tests {
 
     #[test]
     fn another_node_at_the_address_is_refused_t13() {
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, Some("f".repeat(40).into()), Vec::new());
+        let mut handshake = Handshake::new(
+            &Credentials::default(),
+            Protocol::Resp2,
+            Some("f".repeat(40).into()),
+            Vec::new(),
+        );
         assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Pending);
-        assert_eq!(handshake.on_reply(&id_reply()), HandshakeStep::Failed(HandshakeFailure::WrongNode(ID.to_owned())));
+        assert_eq!(
+            handshake.on_reply(&id_reply()),
+            HandshakeStep::Failed(HandshakeFailure::WrongNode(ID.to_owned()))
+        );
     }
 
     #[test]
     fn refusals_mean_feature_absent_but_not_for_authentication_f1() {
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, Some(ID.into()), Vec::new());
-        assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Pending);
-        assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Pending);
+        let mut handshake = Handshake::new(
+            &Credentials::default(),
+            Protocol::Resp2,
+            Some(ID.into()),
+            Vec::new(),
+        );
+        assert_eq!(
+            handshake.on_reply(b"-NOPERM no\r\n"),
+            HandshakeStep::Pending
+        );
+        assert_eq!(
+            handshake.on_reply(b"-NOPERM no\r\n"),
+            HandshakeStep::Pending
+        );
         assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Ready);
 
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp2, None, Vec::new());
+        let mut handshake =
+            Handshake::new(&Credentials::default(), Protocol::Resp2, None, Vec::new());
         assert!(matches!(
             handshake.on_reply(b"-NOAUTH Authentication required.\r\n"),
             HandshakeStep::Failed(HandshakeFailure::Authentication(_))
         ));
 
         let mut handshake = Handshake::new(&with_password(), Protocol::Resp2, None, Vec::new());
-        assert!(matches!(handshake.on_reply(b"-WRONGPASS x\r\n"), HandshakeStep::Failed(HandshakeFailure::Authentication(_))));
+        assert!(matches!(
+            handshake.on_reply(b"-WRONGPASS x\r\n"),
+            HandshakeStep::Failed(HandshakeFailure::Authentication(_))
+        ));
 
-        let mut handshake = Handshake::new(&Credentials::default(), Protocol::Resp3, None, Vec::new());
+        let mut handshake =
+            Handshake::new(&Credentials::default(), Protocol::Resp3, None, Vec::new());
         assert_eq!(
             handshake.on_reply(b"-ERR unknown command `HELLO`\r\n"),
             HandshakeStep::Failed(HandshakeFailure::NoResp3)
@@ -292,7 +364,10 @@ mod tests {
         for credentials in [Credentials::default(), with_password()] {
             for protocol in [Protocol::Resp2, Protocol::Resp3] {
                 let step = Handshake::new(&credentials, protocol, None, Vec::new()).on_reply(full);
-                assert!(matches!(step, HandshakeStep::Failed(HandshakeFailure::Unexpected(_))), "{step:?}");
+                assert!(
+                    matches!(step, HandshakeStep::Failed(HandshakeFailure::Unexpected(_))),
+                    "{step:?}"
+                );
             }
         }
     }

@@ -107,7 +107,11 @@ impl Link {
         }
         let start = self.end();
         self.log.extend_from_slice(request);
-        self.in_flight.push_back(InFlight { owed, start, end: self.end() });
+        self.in_flight.push_back(InFlight {
+            owed,
+            start,
+            end: self.end(),
+        });
     }
 
     /// Appends bytes of the handshake, for which no in-flight entry is kept.
@@ -150,7 +154,9 @@ impl Link {
     /// Bytes not yet written to the socket.
     #[must_use]
     pub fn unwritten(&self) -> &[u8] {
-        self.log.get(offset(self.written, self.head)..).unwrap_or_default()
+        self.log
+            .get(offset(self.written, self.head)..)
+            .unwrap_or_default()
     }
 
     /// Notes that the kernel accepted the first `count` unwritten bytes.
@@ -187,7 +193,8 @@ impl Link {
     fn release(&mut self, position: u64) {
         // A reply to a request that was not wholly written is a protocol fault; its bytes must still not be written later as a part.
         self.written = self.written.max(position);
-        self.log.advance(offset(position, self.head).min(self.log.len()));
+        self.log
+            .advance(offset(position, self.head).min(self.log.len()));
         self.head = self.head.max(position);
     }
 }
@@ -224,7 +231,10 @@ mod tests {
         assert_eq!(link.request(&oldest), b"first");
         assert_eq!(link.pop().unwrap().owed, request(1));
         let oldest = *link.oldest().unwrap();
-        assert!(!link.is_written(&oldest), "the last byte was not accepted [D1]");
+        assert!(
+            !link.is_written(&oldest),
+            "the last byte was not accepted [D1]"
+        );
         assert_eq!(link.request(&oldest), b"second");
         assert_eq!(link.unwritten(), b"cond");
         assert_eq!(link.buffered(), 6);

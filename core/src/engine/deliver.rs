@@ -12,9 +12,17 @@ impl Engine {
 
     /// Ends a request: it is in no list any more, its reply is `reply`. `executed`: it ran, or may have [O4].
     #[inline]
-    pub(super) fn complete(&mut self, key: RequestKey, reply: &[u8], outcome: Outcome, executed: bool) {
+    pub(super) fn complete(
+        &mut self,
+        key: RequestKey,
+        reply: &[u8],
+        outcome: Outcome,
+        executed: bool,
+    ) {
         let request = &mut self.requests[key];
-        let Some(session_key) = request.session else { return self.requests.remove(key) };
+        let Some(session_key) = request.session else {
+            return self.requests.remove(key);
+        };
         let session = &mut self.sessions[session_key.index()];
         if request.disturbed {
             request.disturbed = false;
@@ -33,7 +41,9 @@ impl Engine {
         self.metrics.commands[request.shape.spec.id.index()].outcomes[outcome.index()] += 1;
         let total = self.now.micros_since(request.arrival);
         self.metrics.total.record(total);
-        self.metrics.proxy.record(total.saturating_sub(request.backend_micros));
+        self.metrics
+            .proxy
+            .record(total.saturating_sub(request.backend_micros));
         if session.queue.front() == Some(&key) {
             if request.visible {
                 session.out.extend_from_slice(reply);

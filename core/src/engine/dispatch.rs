@@ -1,9 +1,11 @@
 //! From a request whose turn it is to the log of a link.
 
 use super::links::Route;
+use super::park::LOGIN_REFUSED;
 use super::request::{Launch, State};
 use super::{Engine, LinkKey, RequestKey, SessionKey};
 use crate::backend::Owed;
+use crate::metrics::Outcome;
 
 /// What goes before a request that was answered with ASK, in one piece with it [O5].
 const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
@@ -36,6 +38,7 @@ impl Engine {
                 self.disturb(key);
                 self.links[link.index()].waiting.push_back(key);
             }
+            Route::LoginRefused => self.fail(key, LOGIN_REFUSED, Outcome::Unavailable, false),
             Route::NotBefore(time) => {
                 self.requests[key].drop_detour();
                 self.park(key, raw, time);
@@ -44,7 +47,13 @@ impl Engine {
     }
 
     /// Writes a request into the log of a ready link.
-    pub(super) fn send(&mut self, link_key: LinkKey, key: RequestKey, raw: Option<&[u8]>, asking: bool) {
+    pub(super) fn send(
+        &mut self,
+        link_key: LinkKey,
+        key: RequestKey,
+        raw: Option<&[u8]>,
+        asking: bool,
+    ) {
         let link = &mut self.links[link_key.index()];
         let request = &mut self.requests[key];
         if asking {

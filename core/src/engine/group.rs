@@ -45,14 +45,25 @@ struct NewPart {
 
 impl Engine {
     /// One part per slot, in the order of the slots' first keys.
-    pub(super) fn split(&mut self, session: SessionKey, spec: &'static Spec, args: Args<'_>, keys: &KeyList) {
+    pub(super) fn split(
+        &mut self,
+        session: SessionKey,
+        spec: &'static Spec,
+        args: Args<'_>,
+        keys: &KeyList,
+    ) {
         let Some(rule) = Rule::for_spec(spec) else {
             return self.refuse(session, spec, |out| write_not_yet(spec, out));
         };
         self.metrics.split += 1;
         let parent = self.queue_parent(session, spec, Launch::Direct);
         let total = keys.as_slice().len();
-        let group = self.make_group(parent, split_by_slot(spec, args, keys), total, Assembly::Merge(rule));
+        let group = self.make_group(
+            parent,
+            split_by_slot(spec, args, keys),
+            total,
+            Assembly::Merge(rule),
+        );
         let index = self.sessions[session.index()].queue.len() - 1;
         let undisturbed = self.is_undisturbed(session);
         for part in self.groups[group.index()].parts.clone() {
@@ -67,7 +78,13 @@ impl Engine {
 
     /// A command that concerns every primary, or one after the other: FLUSHALL, DBSIZE, SCAN. Its parts are made when its turn
     /// comes, from the topology of that moment.
-    pub(super) fn whole(&mut self, session: SessionKey, spec: &'static Spec, raw: &[u8], launch: Launch) {
+    pub(super) fn whole(
+        &mut self,
+        session: SessionKey,
+        spec: &'static Spec,
+        raw: &[u8],
+        launch: Launch,
+    ) {
         let parent = self.queue_parent(session, spec, launch);
         let index = self.sessions[session.index()].queue.len() - 1;
         if self.may_send(session, index, parent) {
@@ -103,12 +120,20 @@ impl Engine {
             let text = format!("CLUSTERDOWN proxy: {uncovered} slots not covered");
             return self.fail_parent(parent, |out| write::error(out, text.as_bytes()));
         }
-        let mut slots: Vec<Slot> = self.snapshot.shards().iter().map(|shard| shard.lowest_slot).collect();
+        let mut slots: Vec<Slot> = self
+            .snapshot
+            .shards()
+            .iter()
+            .map(|shard| shard.lowest_slot)
+            .collect();
         if spec.id == id::RANDOMKEY {
             let first = self.rng.usize(..slots.len());
             slots.rotate_left(first);
         }
-        let parts = slots.into_iter().map(|slot| keyless(slot, raw.to_vec())).collect();
+        let parts = slots
+            .into_iter()
+            .map(|slot| keyless(slot, raw.to_vec()))
+            .collect();
         let group = self.make_group(parent, parts, 0, Assembly::Merge(rule));
         self.dispatch_parts(group);
     }
@@ -116,8 +141,13 @@ impl Engine {
     /// SCAN: one step on the node that the cursor names [S5].
     fn scan(&mut self, parent: RequestKey, raw: &[u8]) {
         let mut decoder = RequestDecoder::default();
-        if !matches!(decoder.decode(raw, &RequestLimits::DEFAULT), Ok(DecodeStep::Command { .. })) {
-            return self.fail_parent(parent, |out| write::error(out, b"ERR proxy: unreadable request"));
+        if !matches!(
+            decoder.decode(raw, &RequestLimits::DEFAULT),
+            Ok(DecodeStep::Command { .. })
+        ) {
+            return self.fail_parent(parent, |out| {
+                write::error(out, b"ERR proxy: unreadable request")
+            });
         }
         let args = Args::new(raw, decoder.ranges());
         match scan::plan(args, &self.snapshot) {
@@ -136,11 +166,24 @@ impl Engine {
         self.fail(parent, &reply, Outcome::Unavailable, false);
     }
 
-    fn queue_parent(&mut self, session: SessionKey, spec: &'static Spec, launch: Launch) -> RequestKey {
+    fn queue_parent(
+        &mut self,
+        session: SessionKey,
+        spec: &'static Spec,
+        launch: Launch,
+    ) -> RequestKey {
         let barrier = launch != Launch::Direct;
         let state = &mut self.sessions[session.index()];
         let protocol = state.client.protocol;
-        let shape = Shape { spec, slot: Slot::of_key(b""), key: KeyHash::SEVERAL, keyed: false, barrier, launch, protocol };
+        let shape = Shape {
+            spec,
+            slot: Slot::of_key(b""),
+            key: KeyHash::SEVERAL,
+            keyed: false,
+            barrier,
+            launch,
+            protocol,
+        };
         let parent = self.requests.insert(session, shape, self.now);
         state.queue.push_back(parent);
         if !state.client.permit_reply() {
@@ -153,15 +196,34 @@ impl Engine {
     }
 
     /// Turns the queue entry `parent` into a group of `parts`, none of them sent yet.
-    fn make_group(&mut self, parent: RequestKey, parts: Vec<NewPart>, total: usize, assembly: Assembly) -> GroupKey {
+    fn make_group(
+        &mut self,
+        parent: RequestKey,
+        parts: Vec<NewPart>,
+        total: usize,
+        assembly: Assembly,
+    ) -> GroupKey {
         let whole = self.requests[parent].shape;
         let (session, arrival) = (self.requests[parent].session, self.requests[parent].arrival);
         let remaining = parts.len();
-        let group = self.groups.insert(Group { parent, parts: Vec::new(), positions: Vec::new(), remaining, total, assembly });
+        let group = self.groups.insert(Group {
+            parent,
+            parts: Vec::new(),
+            positions: Vec::new(),
+            remaining,
+            total,
+            assembly,
+        });
         self.requests[parent].state = State::Group(GroupKey::from_index(group));
         let group = GroupKey::from_index(group);
         for (number, part) in (0..).zip(parts) {
-            let shape = Shape { slot: part.slot, key: part.key, keyed: part.keyed, launch: Launch::Direct, ..whole };
+            let shape = Shape {
+                slot: part.slot,
+                key: part.key,
+                keyed: part.keyed,
+                launch: Launch::Direct,
+                ..whole
+            };
             let request = self.requests.insert_for(session, shape, self.now);
             let entry = &mut self.requests[request];
             entry.group = Some((group, number));
@@ -181,12 +243,20 @@ impl Engine {
     }
 
     /// A part has its reply; after the last one the whole is answered.
-    pub(super) fn complete_part(&mut self, session: SessionKey, key: RequestKey, reply: &[u8], executed: bool) {
+    pub(super) fn complete_part(
+        &mut self,
+        session: SessionKey,
+        key: RequestKey,
+        reply: &[u8],
+        executed: bool,
+    ) {
         let request = &mut self.requests[key];
         request.reply.clear();
         request.reply.extend_from_slice(reply);
         request.state = State::Done { executed };
-        let Some((group, _)) = request.group else { return };
+        let Some((group, _)) = request.group else {
+            return;
+        };
         let backend = request.backend_micros;
         let entry = &mut self.groups[group.index()];
         let parent = &mut self.requests[entry.parent];
@@ -205,12 +275,18 @@ impl Engine {
         match &group.assembly {
             Assembly::Merge(rule) => self.merge(*rule, &group, &mut reply),
             Assembly::Scan(step) => {
-                let part = group.parts.first().map(|part| self.requests[*part].reply.as_slice());
+                let part = group
+                    .parts
+                    .first()
+                    .map(|part| self.requests[*part].reply.as_slice());
                 step.finish(part.unwrap_or_default(), &self.snapshot, &mut reply);
             }
         }
         let outcome = outcome_of(&reply);
-        let executed = group.parts.iter().any(|part| matches!(self.requests[*part].state, State::Done { executed: true }));
+        let executed = group
+            .parts
+            .iter()
+            .any(|part| matches!(self.requests[*part].state, State::Done { executed: true }));
         self.note_overtaken(group.parent, &group.parts);
         for part in &group.parts {
             self.requests.remove(*part);
@@ -232,13 +308,18 @@ impl Engine {
                     outcome: match request.outcome {
                         Outcome::Uncertain => PartOutcome::Uncertain,
                         Outcome::Unavailable | Outcome::Refused => PartOutcome::NotExecuted,
-                        Outcome::Ok | Outcome::NodeError | Outcome::Partial => PartOutcome::Answered,
+                        Outcome::Ok | Outcome::NodeError | Outcome::Partial => {
+                            PartOutcome::Answered
+                        }
                     },
                 }
             })
             .collect();
         let owns = |part: usize, slot: Slot| {
-            let asked = group.parts.get(part).map(|part| self.requests[*part].shape.slot);
+            let asked = group
+                .parts
+                .get(part)
+                .map(|part| self.requests[*part].shape.slot);
             asked.is_some_and(|asked| self.snapshot.shard_of(asked) == self.snapshot.shard_of(slot))
         };
         merge::merge(rule, &parts, group.total, &owns, reply);
@@ -246,7 +327,13 @@ impl Engine {
 }
 
 fn keyless(slot: Slot, raw: Vec<u8>) -> NewPart {
-    NewPart { slot, key: KeyHash::SEVERAL, keyed: false, raw, positions: Vec::new() }
+    NewPart {
+        slot,
+        key: KeyHash::SEVERAL,
+        keyed: false,
+        raw,
+        positions: Vec::new(),
+    }
 }
 
 fn outcome_of(reply: &[u8]) -> Outcome {
@@ -283,13 +370,25 @@ fn split_by_slot(spec: &Spec, args: Args<'_>, keys: &KeyList) -> Vec<NewPart> {
             write::bulk(&mut raw, args.name());
             for (_, _, _, index) in chunk {
                 for offset in 0..step {
-                    write::bulk(&mut raw, args.get(*index as usize + offset).unwrap_or_default());
+                    write::bulk(
+                        &mut raw,
+                        args.get(*index as usize + offset).unwrap_or_default(),
+                    );
                 }
             }
             let one_key = chunk.iter().all(|(_, other, _, _)| *other == key);
             let key = if one_key { key } else { KeyHash::SEVERAL };
             let positions = chunk.iter().map(|(_, _, position, _)| *position).collect();
-            Some((first, NewPart { slot, key, keyed: true, raw, positions }))
+            Some((
+                first,
+                NewPart {
+                    slot,
+                    key,
+                    keyed: true,
+                    raw,
+                    positions,
+                },
+            ))
         })
         .collect();
     parts.sort_by_key(|(first, _)| *first);

@@ -15,7 +15,9 @@ impl Engine {
     /// Takes bytes read from a client.
     pub fn on_client(&mut self, key: SessionKey, bytes: &[u8]) {
         self.metrics.downstream_read_bytes += bytes.len() as u64;
-        let Some(session) = self.sessions.get_mut(key.index()) else { return };
+        let Some(session) = self.sessions.get_mut(key.index()) else {
+            return;
+        };
         match session.input.take() {
             Some(mut input) => {
                 input.bytes.extend_from_slice(bytes);
@@ -35,7 +37,9 @@ impl Engine {
 
     /// Takes requests that were held back, now that there may be room.
     pub(super) fn resume_input(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.get(key.index()) else { return };
+        let Some(session) = self.sessions.get(key.index()) else {
+            return;
+        };
         if session.input.is_none() || !self.may_take(session) {
             return;
         }
@@ -74,11 +78,19 @@ impl Engine {
 
     /// Takes whole requests off the front of `bytes` while the session may take more; gives the number of bytes used. All of them
     /// when the session ends, since nothing behind that point is a request any more.
-    fn take_commands(&mut self, key: SessionKey, bytes: &[u8], decoder: &mut RequestDecoder) -> usize {
+    fn take_commands(
+        &mut self,
+        key: SessionKey,
+        bytes: &[u8],
+        decoder: &mut RequestDecoder,
+    ) -> usize {
         let mut used = 0;
         while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
             let session = &self.sessions[key.index()];
-            if session.closing.is_some_and(|reason| reason != CloseReason::Shutdown) {
+            if session
+                .closing
+                .is_some_and(|reason| reason != CloseReason::Shutdown)
+            {
                 return bytes.len();
             }
             if !self.may_take(session) {
@@ -109,7 +121,11 @@ impl Engine {
     }
 
     fn request_limits(&self, session: &Session) -> RequestLimits {
-        if session.client.authenticated { self.limits.request } else { self.limits.request.unauthenticated() }
+        if session.client.authenticated {
+            self.limits.request
+        } else {
+            self.limits.request.unauthenticated()
+        }
     }
 
     /// An inline command becomes the same command in RESP [Y6].
@@ -118,7 +134,9 @@ impl Engine {
         match inline_to_resp(line, &mut raw) {
             Ok(0) => {}
             Ok(_) => {
-                if let Ok(DecodeStep::Command { len }) = decoder.decode(&raw, &RequestLimits::DEFAULT) {
+                if let Ok(DecodeStep::Command { len }) =
+                    decoder.decode(&raw, &RequestLimits::DEFAULT)
+                {
                     let raw = raw.get(..len).unwrap_or_default();
                     self.command(key, raw, Args::new(raw, decoder.ranges()));
                 }

@@ -43,6 +43,8 @@ pub(super) enum Route {
     Ready(LinkKey),
     /// A link that is being set up.
     Coming(LinkKey),
+    /// No link: the node refused the credentials a moment ago.
+    LoginRefused,
     /// No link, and none is attempted before this time.
     NotBefore(crate::time::Timestamp),
 }
@@ -53,13 +55,24 @@ impl Engine {
     pub(super) fn link_to(&mut self, node: NodeKey, protocol: Protocol, index: usize) -> Route {
         let entry = &self.nodes[node];
         if let Some(link) = entry.link(protocol, index) {
-            return if self.links[link.index()].is_ready() { Route::Ready(link) } else { Route::Coming(link) };
+            return if self.links[link.index()].is_ready() {
+                Route::Ready(link)
+            } else {
+                Route::Coming(link)
+            };
         }
         if entry.retry_at > self.now {
-            return Route::NotBefore(entry.retry_at);
+            return if entry.login_refused {
+                Route::LoginRefused
+            } else {
+                Route::NotBefore(entry.retry_at)
+            };
         }
         let address = entry.address.clone();
-        let link = LinkKey::from_index(self.links.insert(Link::connecting(node, protocol, self.now)));
+        let link = LinkKey::from_index(
+            self.links
+                .insert(Link::connecting(node, protocol, self.now)),
+        );
         self.nodes[node].set_link(protocol, index, Some(link));
         self.actions.push_back(Action::Connect { link, address });
         Route::Coming(link)
@@ -67,7 +80,9 @@ impl Engine {
 
     /// The connection of `key` is open: the handshake begins.
     pub fn on_link_connected(&mut self, key: LinkKey) {
-        let Some(link) = self.links.get_mut(key.index()) else { return };
+        let Some(link) = self.links.get_mut(key.index()) else {
+            return;
+        };
         if !matches!(link.phase, LinkPhase::Connecting) {
             // Given up meanwhile, when there was no connection to close yet.
             return self.actions.push_back(Action::CloseLink(key));
@@ -75,7 +90,12 @@ impl Engine {
         self.metrics.links_opened += 1;
         let node = &self.nodes[link.node];
         let expected = node.id.as_ref().map(|id| Arc::from(id.as_str()));
-        let mut handshake = Handshake::new(&self.upstream.credentials, link.protocol, expected, node.fences.clone());
+        let mut handshake = Handshake::new(
+            &self.upstream.credentials,
+            link.protocol,
+            expected,
+            node.fences.clone(),
+        );
         let output = handshake.take_output();
         link.push_handshake(&output);
         link.phase = LinkPhase::Handshaking(Box::new(handshake));
@@ -95,10 +115,13 @@ impl Engine {
         link.release_written();
         let waiting = std::mem::take(&mut link.waiting);
         node.failures = 0;
+        node.login_refused = false;
         for request in waiting {
             match self.requests[request].session {
                 Some(session) => {
-                    let asking = self.requests[request].detour.is_some_and(|(_, asking)| asking);
+                    let asking = self.requests[request]
+                        .detour
+                        .is_some_and(|(_, asking)| asking);
                     self.send(key, request, None, asking);
                     self.mark_unsettled(session);
                 }
@@ -158,7 +181,12 @@ impl Engine {
         }
         for request in waiting {
             if missing_resp3 {
-                self.fail(request, b"-NOPROTO unsupported protocol version\r\n", Outcome::Unavailable, false);
+                self.fail(
+                    request,
+                    b"-NOPROTO unsupported protocol version\r\n",
+                    Outcome::Unavailable,
+                    false,
+                );
             } else {
                 self.reroute(request);
             }
@@ -170,15 +198,25 @@ impl Engine {
             LinkLoss::Retired => return,
             LinkLoss::ConnectFailed => RefreshReason::ConnectFailed,
             LinkLoss::Handshake(HandshakeFailure::WrongNode(_)) => RefreshReason::IdentityMismatch,
-            LinkLoss::Closed | LinkLoss::Silent | LinkLoss::Protocol(_) | LinkLoss::Handshake(_) => RefreshReason::LinkLost,
+            LinkLoss::Closed
+            | LinkLoss::Silent
+            | LinkLoss::Protocol(_)
+            | LinkLoss::Handshake(_) => RefreshReason::LinkLost,
         };
         self.metrics.links_lost += 1;
         let entry = &mut self.nodes[node];
         let pause = match loss {
             LinkLoss::Handshake(HandshakeFailure::Authentication(_)) => AUTHENTICATION_PAUSE,
-            _ => RECONNECT_PAUSE.0.saturating_mul(1 << entry.failures.min(16)).min(RECONNECT_PAUSE.1),
+            _ => RECONNECT_PAUSE
+                .0
+                .saturating_mul(1 << entry.failures.min(16))
+                .min(RECONNECT_PAUSE.1),
         };
         entry.failures += 1;
+        entry.login_refused = matches!(
+            loss,
+            LinkLoss::Handshake(HandshakeFailure::Authentication(_))
+        );
         entry.retry_at = self.now.after(pause.mul_f64(0.75 + self.rng.f64() / 2.0));
         let id = entry.id.clone();
         self.hint(Hint::Refresh { reason, node: id });
@@ -186,7 +224,9 @@ impl Engine {
 
     /// Decides about one request of a lost link.
     fn judge(&mut self, key: LinkKey, entry: InFlight) {
-        let Owed::Request(request) = entry.owed else { return };
+        let Owed::Request(request) = entry.owed else {
+            return;
+        };
         let link = &self.links[key.index()];
         let written = link.is_written(&entry);
         let body = &mut self.requests[request].body;
@@ -214,7 +254,9 @@ impl Engine {
 
     /// Has a request that no node has taken routed again, in the order of its session.
     pub(super) fn reroute(&mut self, key: RequestKey) {
-        let Some(session) = self.requests[key].session else { return self.requests.remove(key) };
+        let Some(session) = self.requests[key].session else {
+            return self.requests.remove(key);
+        };
         let request = &mut self.requests[key];
         request.drop_detour();
         request.state = State::Refused(Retry::Route);
@@ -230,9 +272,15 @@ impl Engine {
             .iter()
             .filter(|(_, link)| {
                 let node = &self.nodes[link.node];
-                !node.known && (node.id.is_some() || self.now.since(link.progress) >= self.limits.node_timeout)
+                !node.known
+                    && (node.id.is_some()
+                        || self.now.since(link.progress) >= self.limits.node_timeout)
             })
-            .filter(|(_, link)| link.owed() == 0 && link.waiting.is_empty() && !matches!(link.phase, LinkPhase::Closed))
+            .filter(|(_, link)| {
+                link.owed() == 0
+                    && link.waiting.is_empty()
+                    && !matches!(link.phase, LinkPhase::Closed)
+            })
             .map(|(index, _)| LinkKey::from_index(index))
             .collect();
         for key in retired {

@@ -21,7 +21,11 @@ impl Engine {
             // From here on other links are used: the order of outstanding requests needs a look [O1].
             state.sent_generation = Session::MIXED;
         }
-        let counted = if reply.first() == Some(&b'-') { Outcome::Refused } else { Outcome::Ok };
+        let counted = if reply.first() == Some(&b'-') {
+            Outcome::Refused
+        } else {
+            Outcome::Ok
+        };
         self.count_immediate(spec, counted);
         self.answer_at_turn(session, &reply);
         self.scratch = reply;

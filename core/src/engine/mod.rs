@@ -94,13 +94,17 @@ pub struct Engine {
     unsettled: Vec<SessionKey>,
     actions: VecDeque<Action>,
     draining: bool,
+    login_refused: bool,
     /// Seeded by the driver: equal seeds and inputs give equal runs [Z10].
     rng: fastrand::Rng,
     metrics: WorkerMetrics,
     decoder: RequestDecoder,
     keys: KeyList,
     scratch: Vec<u8>,
-    #[expect(clippy::vec_box, reason = "boxed in the sessions, so that an idle one holds a word; moved to and fro as it is")]
+    #[expect(
+        clippy::vec_box,
+        reason = "boxed in the sessions, so that an idle one holds a word; moved to and fro as it is"
+    )]
     spare_inputs: Vec<Box<PendingInput>>,
 }
 
@@ -126,6 +130,7 @@ impl Engine {
             unsettled: Vec::new(),
             actions: VecDeque::new(),
             draining: false,
+            login_refused: false,
             rng: fastrand::Rng::with_seed(seed),
             metrics: WorkerMetrics::default(),
             decoder: RequestDecoder::default(),

@@ -19,6 +19,8 @@ pub(crate) struct Node {
     pub(crate) links: [Vec<Option<LinkKey>>; 2],
     /// Connection attempts that failed in a row.
     pub(crate) failures: u32,
+    /// It refused the proxy's credentials at the last attempt.
+    pub(crate) login_refused: bool,
     /// No connection is attempted before.
     pub(crate) retry_at: Timestamp,
     /// The node's numbers of connections given up while it may have had requests of them to execute: the next connection has them
@@ -39,6 +41,7 @@ impl Node {
             address,
             links: [Vec::new(), Vec::new()],
             failures: 0,
+            login_refused: false,
             retry_at: Timestamp::ZERO,
             fences: Vec::new(),
             known: false,
@@ -98,7 +101,10 @@ impl Nodes {
         }
         for node in snapshot.nodes() {
             // Of several nodes that name an address, the healthiest answers there.
-            if snapshot.node_by_address(&node.address).is_some_and(|there| there.id == node.id) {
+            if snapshot
+                .node_by_address(&node.address)
+                .is_some_and(|there| there.id == node.id)
+            {
                 let key = self.identified(&node.id, &node.address);
                 self.by_address.insert(node.address.clone(), key);
             }
@@ -117,8 +123,14 @@ impl Nodes {
             return *key;
         }
         // A node met through a redirection gets its name now, unless the address is another node's.
-        let unnamed = self.by_address.get(address).copied().filter(|key| self.entries[key.index()].id.is_none());
-        let key = unnamed.unwrap_or_else(|| NodeKey::from_index(self.entries.insert(Node::new(None, address.clone()))));
+        let unnamed = self
+            .by_address
+            .get(address)
+            .copied()
+            .filter(|key| self.entries[key.index()].id.is_none());
+        let key = unnamed.unwrap_or_else(|| {
+            NodeKey::from_index(self.entries.insert(Node::new(None, address.clone())))
+        });
         self.entries[key.index()].id = Some(id.clone());
         self.by_identity.insert((id.clone(), address.clone()), key);
         self.by_address.insert(address.clone(), key);
@@ -128,7 +140,9 @@ impl Nodes {
     /// The node that owns `slot` by `snapshot`, which must be the one last adopted.
     #[inline]
     pub(crate) fn owner(&self, snapshot: &Snapshot, slot: Slot) -> Option<NodeKey> {
-        self.primaries.get(snapshot.shard_of(slot)?.index()).copied()
+        self.primaries
+            .get(snapshot.shard_of(slot)?.index())
+            .copied()
     }
 
     /// The node at `address`, entered if it is new [E7].
@@ -142,7 +156,9 @@ impl Nodes {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeKey, &Node)> {
-        self.entries.iter().map(|(index, node)| (NodeKey::from_index(index), node))
+        self.entries
+            .iter()
+            .map(|(index, node)| (NodeKey::from_index(index), node))
     }
 
     /// Forgets nodes that the snapshot does not name and that have no links. `in_use` tells which are still targets.

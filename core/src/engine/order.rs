@@ -25,16 +25,21 @@ impl Engine {
     pub(super) fn may_send(&self, session: SessionKey, index: usize, request: RequestKey) -> bool {
         let entry = &self.requests[request];
         let target = self.ready_link(entry, session);
-        self.sessions[session.index()].queue.iter().take(index).all(|earlier| {
-            let earlier = &self.requests[*earlier];
-            match earlier.state {
-                State::Group(_) if entry.shape.barrier || earlier.shape.barrier => false,
-                State::Group(group) => {
-                    self.groups[group.index()].parts.iter().all(|part| !blocks(&self.requests[*part], entry, target))
+        self.sessions[session.index()]
+            .queue
+            .iter()
+            .take(index)
+            .all(|earlier| {
+                let earlier = &self.requests[*earlier];
+                match earlier.state {
+                    State::Group(_) if entry.shape.barrier || earlier.shape.barrier => false,
+                    State::Group(group) => self.groups[group.index()]
+                        .parts
+                        .iter()
+                        .all(|part| !blocks(&self.requests[*part], entry, target)),
+                    _ => !blocks(earlier, entry, target),
                 }
-                _ => !blocks(earlier, entry, target),
-            }
-        })
+            })
     }
 
     /// The link `entry` would use, if it is ready.
@@ -69,7 +74,9 @@ impl Engine {
         for (position, key) in keys.iter().enumerate() {
             // Requests that end while we are here leave at the front only.
             let gone = keys.len() - self.sessions[session.index()].queue.len();
-            let Some(index) = position.checked_sub(gone) else { continue };
+            let Some(index) = position.checked_sub(gone) else {
+                continue;
+            };
             if let State::Group(group) = self.requests[*key].state {
                 for part in self.groups[group.index()].parts.clone() {
                     self.settle_one(session, index, part);
@@ -135,7 +142,10 @@ impl Engine {
         for later in self.sessions[session.index()].queue.iter().skip(index + 1) {
             let later = &self.requests[*later];
             if let State::Group(group) = later.state {
-                self.groups[group.index()].parts.iter().for_each(|part| look(&self.requests[*part]));
+                self.groups[group.index()]
+                    .parts
+                    .iter()
+                    .for_each(|part| look(&self.requests[*part]));
             } else {
                 look(later);
             }
@@ -145,21 +155,36 @@ impl Engine {
 
     /// Notes what a group that is over means for refused requests before it: its parts, which tell, are about to go.
     pub(super) fn note_overtaken(&mut self, parent: RequestKey, parts: &[RequestKey]) {
-        let Some(session) = self.requests[parent].session.map(|session| &self.sessions[session.index()]) else { return };
+        let Some(session) = self.requests[parent]
+            .session
+            .map(|session| &self.sessions[session.index()])
+        else {
+            return;
+        };
         if session.disturbed == 0 {
             return;
         }
         let mut overtaken = Vec::new();
         let mut look = |key: RequestKey| {
             let earlier = &self.requests[key];
-            let by = |part: &Request| matches!(part.state, State::Done { executed: true }) && part.conflicts_with(earlier);
+            let by = |part: &Request| {
+                matches!(part.state, State::Done { executed: true }) && part.conflicts_with(earlier)
+            };
             if !earlier.is_done() && parts.iter().any(|part| by(&self.requests[*part])) {
                 overtaken.push(key);
             }
         };
-        for earlier in session.queue.iter().take_while(|earlier| **earlier != parent) {
+        for earlier in session
+            .queue
+            .iter()
+            .take_while(|earlier| **earlier != parent)
+        {
             match self.requests[*earlier].state {
-                State::Group(group) => self.groups[group.index()].parts.iter().copied().for_each(&mut look),
+                State::Group(group) => self.groups[group.index()]
+                    .parts
+                    .iter()
+                    .copied()
+                    .for_each(&mut look),
                 _ => look(*earlier),
             }
         }
@@ -174,7 +199,10 @@ impl Engine {
             Some((group, _)) => self.groups[group.index()].parent,
             None => key,
         };
-        self.sessions[session.index()].queue.iter().position(|other| *other == entry)
+        self.sessions[session.index()]
+            .queue
+            .iter()
+            .position(|other| *other == entry)
     }
 }
 
@@ -186,5 +214,6 @@ fn blocks(earlier: &Request, entry: &Request, target: Option<LinkKey>) -> bool {
     if earlier.shape.barrier || entry.shape.barrier {
         return true;
     }
-    earlier.conflicts_with(entry) && !matches!(earlier.state, State::Sent(link) if Some(link) == target)
+    earlier.conflicts_with(entry)
+        && !matches!(earlier.state, State::Sent(link) if Some(link) == target)
 }

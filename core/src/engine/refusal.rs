@@ -17,7 +17,8 @@ const CIRCLE_PAUSE: Duration = Duration::from_millis(10);
 /// First pause after TRYAGAIN, doubled up to the second value.
 const TRYAGAIN_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(128));
 /// First pause after CLUSTERDOWN, LOADING, READONLY and MASTERDOWN, doubled up to the second value.
-const UNAVAILABLE_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+const UNAVAILABLE_PAUSE: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(500));
 /// TRYAGAIN for this long means that the topology deserves a look.
 const TRYAGAIN_SUSPECT: Duration = Duration::from_secs(1);
 
@@ -26,19 +27,29 @@ impl Engine {
     ///
     /// Outcomes: sent again at once elsewhere; sent again after a pause; answered with the refusal when the budget is spent. All
     /// of them subject to what happened to the requests behind it [O4].
-    pub(super) fn on_refusal(&mut self, node: NodeKey, key: RequestKey, refusal: &Refusal, reply: &[u8]) {
+    pub(super) fn on_refusal(
+        &mut self,
+        node: NodeKey,
+        key: RequestKey,
+        refusal: &Refusal,
+        reply: &[u8],
+    ) {
         self.metrics.redirects[refusal.kind().index()] += 1;
         let request = &mut self.requests[key];
         request.reply.clear();
         request.reply.extend_from_slice(reply);
-        let Some(session) = request.session else { return self.requests.remove(key) };
+        let Some(session) = request.session else {
+            return self.requests.remove(key);
+        };
         self.disturb(key);
         let retry = match refusal {
             Refusal::Moved { slot, target } => self.on_moved(node, key, *slot, target),
             Refusal::Ask { slot, target } => self.on_ask(node, key, *slot, target),
             Refusal::TryAgain => self.on_try_again(key),
             Refusal::ClusterDown => self.on_unavailable(node, key, RefreshReason::ClusterDown),
-            Refusal::Loading | Refusal::MasterDown => self.on_unavailable(node, key, RefreshReason::MasterDown),
+            Refusal::Loading | Refusal::MasterDown => {
+                self.on_unavailable(node, key, RefreshReason::MasterDown)
+            }
             Refusal::ReadOnly => self.on_unavailable(node, key, RefreshReason::Readonly),
         };
         match retry {
@@ -51,30 +62,57 @@ impl Engine {
         }
     }
 
-    fn on_moved(&mut self, node: NodeKey, key: RequestKey, slot: Slot, target: &RedirectTarget) -> Option<Retry> {
+    fn on_moved(
+        &mut self,
+        node: NodeKey,
+        key: RequestKey,
+        slot: Slot,
+        target: &RedirectTarget,
+    ) -> Option<Retry> {
         let Some(address) = self.target_address(node, target) else {
             // The host is unknown to the server: only a new table can tell [T4].
             return self.on_unavailable(node, key, RefreshReason::Moved);
         };
         self.count_redirect(key, slot)?;
         if let Some(from) = self.nodes[node].id.clone() {
-            self.hint(Hint::Moved { slot, target: address.clone(), from });
+            self.hint(Hint::Moved {
+                slot,
+                target: address.clone(),
+                from,
+            });
         }
         // Two nodes that point at each other agree soon: one of them has not heard of the move yet.
         let redirects = self.requests[key].redirects;
         if redirects > PROMPT_REDIRECTS || self.nodes[node].address == address {
-            return Some(Retry::After(CIRCLE_PAUSE.saturating_mul(1 << redirects.saturating_sub(PROMPT_REDIRECTS).min(8))));
+            return Some(Retry::After(CIRCLE_PAUSE.saturating_mul(
+                1 << redirects.saturating_sub(PROMPT_REDIRECTS).min(8),
+            )));
         }
-        Some(Retry::At { node: self.nodes.at(&address), asking: false })
+        Some(Retry::At {
+            node: self.nodes.at(&address),
+            asking: false,
+        })
     }
 
-    fn on_ask(&mut self, node: NodeKey, key: RequestKey, slot: Slot, target: &RedirectTarget) -> Option<Retry> {
+    fn on_ask(
+        &mut self,
+        node: NodeKey,
+        key: RequestKey,
+        slot: Slot,
+        target: &RedirectTarget,
+    ) -> Option<Retry> {
         let Some(address) = self.target_address(node, target) else {
             return self.on_unavailable(node, key, RefreshReason::Moved);
         };
         self.count_redirect(key, slot)?;
-        self.hint(Hint::Ask { slot, target: address.clone() });
-        Some(Retry::At { node: self.nodes.at(&address), asking: true })
+        self.hint(Hint::Ask {
+            slot,
+            target: address.clone(),
+        });
+        Some(Retry::At {
+            node: self.nodes.at(&address),
+            asking: true,
+        })
     }
 
     /// Counts a redirection; past the limit the request gets the text for that and `None` is returned.
@@ -85,7 +123,10 @@ impl Engine {
             return Some(());
         }
         request.reply.clear();
-        let text = format!("-CLUSTERDOWN proxy: too many redirections for slot {}\r\n", slot.get());
+        let text = format!(
+            "-CLUSTERDOWN proxy: too many redirections for slot {}\r\n",
+            slot.get()
+        );
         request.reply.extend_from_slice(text.as_bytes());
         None
     }
@@ -93,7 +134,10 @@ impl Engine {
     fn target_address(&self, node: NodeKey, target: &RedirectTarget) -> Option<Address> {
         let address = match target {
             RedirectTarget::Address(address) => address.clone(),
-            RedirectTarget::SameHost(port) => Address { host: self.nodes[node].address.host.clone(), port: *port },
+            RedirectTarget::SameHost(port) => Address {
+                host: self.nodes[node].address.host.clone(),
+                port: *port,
+            },
             RedirectTarget::Unknown => return None,
         };
         Some(self.upstream.address_map.apply(address))
@@ -105,15 +149,27 @@ impl Engine {
             return None;
         }
         if waited >= TRYAGAIN_SUSPECT {
-            self.hint(Hint::Refresh { reason: RefreshReason::TryAgain, node: None });
+            self.hint(Hint::Refresh {
+                reason: RefreshReason::TryAgain,
+                node: None,
+            });
         }
         Some(Retry::After(self.pause(key, TRYAGAIN_PAUSE)))
     }
 
-    fn on_unavailable(&mut self, node: NodeKey, key: RequestKey, reason: RefreshReason) -> Option<Retry> {
-        self.hint(Hint::Refresh { reason, node: self.nodes[node].id.clone() });
+    fn on_unavailable(
+        &mut self,
+        node: NodeKey,
+        key: RequestKey,
+        reason: RefreshReason,
+    ) -> Option<Retry> {
+        self.hint(Hint::Refresh {
+            reason,
+            node: self.nodes[node].id.clone(),
+        });
         let waited = self.now.since(self.requests[key].arrival);
-        (waited < self.limits.park_timeout).then(|| Retry::After(self.pause(key, UNAVAILABLE_PAUSE)))
+        (waited < self.limits.park_timeout)
+            .then(|| Retry::After(self.pause(key, UNAVAILABLE_PAUSE)))
     }
 
     /// The next pause of a request: doubling, with a quarter of jitter either way. Then it starts over at the owner, and
@@ -133,9 +189,14 @@ impl Engine {
         let mut reply = std::mem::take(&mut request.reply);
         if is_redirection(&reply) {
             let slot = request.shape.slot.get();
-            reply = format!("-TRYAGAIN proxy: slot {slot} is moving, command not executed\r\n").into_bytes();
+            reply = format!("-TRYAGAIN proxy: slot {slot} is moving, command not executed\r\n")
+                .into_bytes();
         }
-        let outcome = if request.outcome == Outcome::Uncertain { Outcome::Uncertain } else { Outcome::Unavailable };
+        let outcome = if request.outcome == Outcome::Uncertain {
+            Outcome::Uncertain
+        } else {
+            Outcome::Unavailable
+        };
         self.fail(key, &reply, outcome, false);
     }
 }

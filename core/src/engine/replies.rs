@@ -17,7 +17,9 @@ const KEPT_PARTIAL: usize = 64 << 10;
 impl Engine {
     /// Takes bytes read from a node.
     pub fn on_link_read(&mut self, key: LinkKey, bytes: &[u8]) {
-        let Some(link) = self.links.get_mut(key.index()) else { return };
+        let Some(link) = self.links.get_mut(key.index()) else {
+            return;
+        };
         self.metrics.upstream_read_bytes += bytes.len() as u64;
         if matches!(link.phase, LinkPhase::Closed) {
             return;
@@ -82,17 +84,24 @@ impl Engine {
             return Err(LinkLoss::Protocol("a reply to nothing".to_owned()));
         };
         if !link.is_written(&entry) {
-            return Err(LinkLoss::Protocol("a reply to a request that was not sent yet".to_owned()));
+            return Err(LinkLoss::Protocol(
+                "a reply to a request that was not sent yet".to_owned(),
+            ));
         }
         match entry.owed {
             Owed::Asking => {
                 link.pop();
                 if reply.first() == Some(&b'-') {
                     let node = self.nodes[link.node].id.clone();
-                    self.hint(Hint::Refresh { reason: RefreshReason::Moved, node });
+                    self.hint(Hint::Refresh {
+                        reason: RefreshReason::Moved,
+                        node,
+                    });
                 }
             }
-            Owed::Request(request) if reply.first() == Some(&b'-') => self.on_error_reply(key, request, entry, reply),
+            Owed::Request(request) if reply.first() == Some(&b'-') => {
+                self.on_error_reply(key, request, entry, reply)
+            }
             Owed::Request(request) => {
                 link.pop();
                 self.count_answer(key, request);
@@ -104,7 +113,10 @@ impl Engine {
 
     fn on_error_reply(&mut self, key: LinkKey, request: RequestKey, entry: InFlight, reply: &[u8]) {
         let shape = self.requests[request].shape;
-        let asked = Asked { slot: shape.keyed.then_some(shape.slot), scripted: router::runs_code(shape.spec) };
+        let asked = Asked {
+            slot: shape.keyed.then_some(shape.slot),
+            scripted: router::runs_code(shape.spec),
+        };
         let link = &mut self.links[key.index()];
         let Some(refusal) = classify(reply, asked) else {
             link.pop();
@@ -121,7 +133,9 @@ impl Engine {
 
     fn on_handshake_reply(&mut self, key: LinkKey, reply: &[u8]) -> Result<(), LinkLoss> {
         let link = &mut self.links[key.index()];
-        let LinkPhase::Handshaking(handshake) = &mut link.phase else { return Ok(()) };
+        let LinkPhase::Handshaking(handshake) = &mut link.phase else {
+            return Ok(());
+        };
         match handshake.on_reply(reply) {
             HandshakeStep::Pending => {}
             HandshakeStep::Continue => {
@@ -130,7 +144,9 @@ impl Engine {
                 self.mark_link_dirty(key);
             }
             HandshakeStep::Ready if !link.unwritten().is_empty() => {
-                return Err(LinkLoss::Protocol("replies to a handshake that was not sent yet".to_owned()));
+                return Err(LinkLoss::Protocol(
+                    "replies to a handshake that was not sent yet".to_owned(),
+                ));
             }
             HandshakeStep::Ready => self.on_link_ready(key),
             HandshakeStep::Failed(failure) => return Err(LinkLoss::Handshake(failure)),

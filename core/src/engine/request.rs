@@ -144,11 +144,21 @@ pub(crate) struct RequestTable {
 }
 
 impl RequestTable {
-    pub(crate) fn insert(&mut self, session: SessionKey, shape: Shape, now: Timestamp) -> RequestKey {
+    pub(crate) fn insert(
+        &mut self,
+        session: SessionKey,
+        shape: Shape,
+        now: Timestamp,
+    ) -> RequestKey {
         self.insert_for(Some(session), shape, now)
     }
 
-    pub(crate) fn insert_for(&mut self, session: Option<SessionKey>, shape: Shape, now: Timestamp) -> RequestKey {
+    pub(crate) fn insert_for(
+        &mut self,
+        session: Option<SessionKey>,
+        shape: Shape,
+        now: Timestamp,
+    ) -> RequestKey {
         if let Some(key) = self.free.pop() {
             let entry = &mut self.entries[key.index()];
             entry.session = session;

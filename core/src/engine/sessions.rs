@@ -25,7 +25,9 @@ impl Engine {
     /// Ends a session whose connection is gone or is to be dropped now. Requests that no node has seen are dropped [PK5]; replies
     /// still owed are swallowed when they come.
     pub fn remove_session(&mut self, key: SessionKey, reason: CloseReason) {
-        let Some(mut session) = self.sessions.try_remove(key.index()) else { return };
+        let Some(mut session) = self.sessions.try_remove(key.index()) else {
+            return;
+        };
         let reason = session.closing.unwrap_or(reason);
         self.metrics.closed[reason.index()] += 1;
         for request in std::mem::take(&mut session.queue) {
@@ -44,7 +46,9 @@ impl Engine {
         let request = &mut self.requests[key];
         request.session = None;
         match request.state {
-            State::New | State::Held | State::Refused(_) | State::Done { .. } => self.requests.remove(key),
+            State::New | State::Held | State::Refused(_) | State::Done { .. } => {
+                self.requests.remove(key)
+            }
             // In a list or at a node: ended when it is met there.
             State::Parked(_) | State::Waiting(_) | State::Sent(_) => {}
             State::Group(group) => {
@@ -74,7 +78,9 @@ impl Engine {
 
     /// Replies not yet written. The driver takes off the front what it has written.
     pub fn session_output(&mut self, key: SessionKey) -> Option<&mut BytesMut> {
-        self.sessions.get_mut(key.index()).map(|session| &mut session.out)
+        self.sessions
+            .get_mut(key.index())
+            .map(|session| &mut session.out)
     }
 
     /// Counts reply bytes that the driver wrote.
@@ -86,7 +92,9 @@ impl Engine {
     #[must_use]
     pub fn wants_input(&self, key: SessionKey) -> bool {
         self.sessions.get(key.index()).is_some_and(|session| {
-            session.closing.is_none() && self.may_take(session) && session.out.len() < self.limits.output_pause_bytes
+            session.closing.is_none()
+                && self.may_take(session)
+                && session.out.len() < self.limits.output_pause_bytes
         })
     }
 
@@ -109,7 +117,11 @@ impl Engine {
     /// Stops taking requests: sessions end when their outstanding requests are answered [D12].
     pub fn drain(&mut self) {
         self.draining = true;
-        let keys: Vec<SessionKey> = self.sessions.iter().map(|(index, _)| SessionKey::from_index(index)).collect();
+        let keys: Vec<SessionKey> = self
+            .sessions
+            .iter()
+            .map(|(index, _)| SessionKey::from_index(index))
+            .collect();
         for key in keys {
             self.end_session(key, CloseReason::Shutdown);
         }

@@ -5,9 +5,12 @@ use std::rc::Rc;
 use super::request::{Launch, Shape, State};
 use super::{Engine, SessionKey};
 use crate::command::{
-    Lookup, Spec, id, lookup, write_arity_error, write_not_supported, write_unknown_command, write_unknown_subcommand,
+    Lookup, Spec, id, lookup, write_arity_error, write_not_supported, write_unknown_command,
+    write_unknown_subcommand,
 };
-use crate::local::{ClusterEmulation, allowed_unauthenticated, refuse_cluster_disabled, write_not_yet};
+use crate::local::{
+    ClusterEmulation, allowed_unauthenticated, refuse_cluster_disabled, write_not_yet,
+};
 use crate::metrics::{CloseReason, Outcome};
 use crate::resp::{Args, write};
 use crate::router::{self, KeyHash, Plan, Reject};
@@ -41,7 +44,9 @@ impl Engine {
                     refuse_cluster_disabled(spec, listener.listener(), out);
                 });
             }
-            Plan::Keyless { slot } => self.single(session, spec, slot, KeyHash::SEVERAL, false, raw),
+            Plan::Keyless { slot } => {
+                self.single(session, spec, slot, KeyHash::SEVERAL, false, raw)
+            }
             Plan::AnyPrimary => {
                 let slot = self.any_slot(session);
                 self.single(session, spec, slot, KeyHash::SEVERAL, false, raw);
@@ -57,9 +62,25 @@ impl Engine {
     }
 
     /// A request for one node. A keyless one is ordered against all others of its session [O7].
-    fn single(&mut self, session: SessionKey, spec: &'static Spec, slot: Slot, key: KeyHash, keyed: bool, raw: &[u8]) {
+    fn single(
+        &mut self,
+        session: SessionKey,
+        spec: &'static Spec,
+        slot: Slot,
+        key: KeyHash,
+        keyed: bool,
+        raw: &[u8],
+    ) {
         let state = &mut self.sessions[session.index()];
-        let shape = Shape { spec, slot, key, keyed, barrier: !keyed, launch: Launch::Direct, protocol: state.client.protocol };
+        let shape = Shape {
+            spec,
+            slot,
+            key,
+            keyed,
+            barrier: !keyed,
+            launch: Launch::Direct,
+            protocol: state.client.protocol,
+        };
         let request = self.requests.insert(session, shape, self.now);
         state.queue.push_back(request);
         if !state.client.permit_reply() {
@@ -119,7 +140,10 @@ impl Engine {
     /// A slot whose owner serves keyless commands of this session: always the same one for one topology.
     fn any_slot(&self, session: SessionKey) -> Slot {
         let shards = self.snapshot.shards();
-        let pick = session.index().checked_rem(shards.len()).and_then(|index| shards.get(index));
+        let pick = session
+            .index()
+            .checked_rem(shards.len())
+            .and_then(|index| shards.get(index));
         pick.map_or_else(|| Slot::of_key(b""), |shard| shard.lowest_slot)
     }
 
@@ -133,7 +157,9 @@ impl Engine {
             write::error(&mut reply, NOAUTH);
         } else {
             match lookup {
-                Lookup::UnknownCommand | Lookup::Known(_) => write_unknown_command(args, &mut reply),
+                Lookup::UnknownCommand | Lookup::Known(_) => {
+                    write_unknown_command(args, &mut reply)
+                }
                 Lookup::UnknownSubcommand(_) => write_unknown_subcommand(args, &mut reply),
                 Lookup::MissingSubcommand(spec) => write_arity_error(spec, &mut reply),
             }
@@ -163,7 +189,12 @@ impl Engine {
     }
 
     /// Answers with an error of the proxy, in the order of the session.
-    pub(super) fn refuse(&mut self, session: SessionKey, spec: &'static Spec, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn refuse(
+        &mut self,
+        session: SessionKey,
+        spec: &'static Spec,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         self.count_immediate(spec, Outcome::Refused);
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();

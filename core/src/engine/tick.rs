@@ -28,7 +28,11 @@ impl Engine {
     /// Whether requests wait for a moment in time.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
-        self.has_parked() || self.links.iter().any(|(_, link)| link.owed() > 0 || !link.is_ready())
+        self.has_parked()
+            || self
+                .links
+                .iter()
+                .any(|(_, link)| link.owed() > 0 || !link.is_ready())
     }
 
     /// Adopts a new topology: what waits is routed again at once.
@@ -51,7 +55,9 @@ impl Engine {
         self.retire_links();
         let targets = self.redirection_targets();
         let links = &self.links;
-        self.nodes.forget_unused(|node| targets.contains(&node) || links.iter().any(|(_, link)| link.node == node));
+        self.nodes.forget_unused(|node| {
+            targets.contains(&node) || links.iter().any(|(_, link)| link.node == node)
+        });
     }
 
     /// The nodes that outstanding requests were pointed to.
@@ -106,7 +112,11 @@ impl Engine {
             .filter(|(_, link)| {
                 let node = &self.nodes[link.node];
                 let demoted = node.id.is_some() && !node.primary;
-                let limit = if demoted { self.limits.demoted_timeout } else { self.limits.node_timeout };
+                let limit = if demoted {
+                    self.limits.demoted_timeout
+                } else {
+                    self.limits.node_timeout
+                };
                 self.now.since(link.progress) >= limit
             })
             .map(|(index, _)| LinkKey::from_index(index))
@@ -119,14 +129,26 @@ impl Engine {
     /// Figures for the metrics.
     #[must_use]
     pub fn report(&self) -> WorkerReport {
-        let links = self.nodes.iter().filter(|(_, node)| node.known || node.has_links()).map(|(key, node)| LinkReport {
-            node: node.id.clone().unwrap_or_else(|| NodeId::new("")),
-            address: node.address.clone(),
-            up: self.links.iter().any(|(_, link)| link.node == key && link.is_ready()),
-            in_flight: self.links.iter().filter(|(_, link)| link.node == key).map(|(_, link)| link.owed() + link.waiting.len()).sum(),
-            answered: node.answered,
-            latency: node.latency.clone(),
-        });
+        let links = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.known || node.has_links())
+            .map(|(key, node)| LinkReport {
+                node: node.id.clone().unwrap_or_else(|| NodeId::new("")),
+                address: node.address.clone(),
+                up: self
+                    .links
+                    .iter()
+                    .any(|(_, link)| link.node == key && link.is_ready()),
+                in_flight: self
+                    .links
+                    .iter()
+                    .filter(|(_, link)| link.node == key)
+                    .map(|(_, link)| link.owed() + link.waiting.len())
+                    .sum(),
+                answered: node.answered,
+                latency: node.latency.clone(),
+            });
         WorkerReport {
             metrics: self.metrics.clone(),
             connections: self.sessions.len(),
@@ -148,10 +170,22 @@ impl Engine {
         for (_, session) in &self.sessions {
             let mut disturbed = 0;
             self.for_each_outstanding(session, |request| disturbed += u32::from(request.disturbed));
-            assert_eq!(disturbed, session.disturbed, "disturbed requests are counted");
-            assert!(!session.queue.front().is_some_and(|key| self.requests[*key].is_done()), "a known reply is due at once");
+            assert_eq!(
+                disturbed, session.disturbed,
+                "disturbed requests are counted"
+            );
+            assert!(
+                !session
+                    .queue
+                    .front()
+                    .is_some_and(|key| self.requests[*key].is_done()),
+                "a known reply is due at once"
+            );
             assert!(!session.unsettled, "nothing is left for later");
         }
-        assert!(owed <= self.requests.len() * 2, "each reply owed has a request or an ASKING");
+        assert!(
+            owed <= self.requests.len() * 2,
+            "each reply owed has a request or an ASKING"
+        );
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Status, Workers};
 use crate::admin::{ProcessFigures, read_process};
-use crate::discovery::DiscoveryStatus;
+use crate::discovery::{DiscoveryStatus, QueryFailure};
 use crate::facts::Facts;
 
 /// INFO may be this old. A report of a worker is some 40 KiB, so this costs nothing that counts.
@@ -26,8 +26,10 @@ pub(super) async fn publish(
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut earlier: Option<(Instant, u64)> = None;
+    let mut refusals = 0;
     loop {
         ticks.tick().await;
+        refusals = note_refused_login(&facts, &discovery, refusals);
         let reports = workers.collect().await;
         let mut sums = sum(&reports);
         sums.connections_rejected = Some(status.rejected().iter().map(|(_, count)| count).sum());
@@ -41,6 +43,23 @@ pub(super) async fn publish(
         earlier = Some((now, commands));
         facts.set_process(sums);
     }
+}
+
+/// Tells the workers whether the nodes refuse the proxy's credentials: no round succeeds and logins were refused since the last
+/// look, when there had been `before` refusals. The number of refusals now.
+fn note_refused_login(facts: &Facts, discovery: &DiscoveryStatus, before: u64) -> u64 {
+    let failures = discovery.query_failures();
+    let label = QueryFailure::Auth.label();
+    let refusals = failures
+        .iter()
+        .find(|(reason, _)| *reason == label)
+        .map_or(0, |(_, count)| *count);
+    if discovery.consecutive_failures() == 0 {
+        facts.set_login_refused(false);
+    } else if refusals > before {
+        facts.set_login_refused(true);
+    }
+    refusals
 }
 
 /// Adds up what the workers counted.

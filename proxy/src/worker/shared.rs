@@ -188,6 +188,10 @@ impl Shared {
         false
     }
 
+    pub(super) fn login_refused(&self) -> bool {
+        self.facts.login_refused()
+    }
+
     pub(super) fn hint(&self, hint: Hint) {
         let _ = self.hints.send(hint);
     }

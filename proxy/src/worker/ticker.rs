@@ -19,6 +19,7 @@ pub(super) async fn run(shared: Rc<Shared>) {
         let pause = {
             let mut engine = shared.engine.borrow_mut();
             engine.set_now(shared.now());
+            engine.set_login_refused(shared.login_refused());
             engine.tick();
             let parked = engine.has_parked();
             shared.ticking_fast.set(parked);

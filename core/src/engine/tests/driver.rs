@@ -96,7 +96,10 @@ impl Driver {
     }
 
     pub(super) fn client_with_password(&mut self, password: &str) -> SessionKey {
-        self.add_client(ListenerSettings { passwords: vec![Secret::new(password.as_bytes())], ..ListenerSettings::default() })
+        self.add_client(ListenerSettings {
+            passwords: vec![Secret::new(password.as_bytes())],
+            ..ListenerSettings::default()
+        })
     }
 
     fn add_client(&mut self, listener: ListenerSettings) -> SessionKey {
@@ -139,8 +142,13 @@ impl Driver {
     }
 
     fn commands(&self, port: u16, protocol: Protocol) -> Vec<String> {
-        let found = self.connections.values().find(|found| found.port == port && found.protocol == protocol);
-        found.map(|found| found.commands.clone()).unwrap_or_default()
+        let found = self
+            .connections
+            .values()
+            .find(|found| found.port == port && found.protocol == protocol);
+        found
+            .map(|found| found.commands.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn reply(&mut self, port: u16, bytes: &str) {
@@ -164,17 +172,26 @@ impl Driver {
     }
 
     pub(super) fn is_connected(&self, port: u16) -> bool {
-        self.connections.values().any(|connection| connection.port == port)
+        self.connections
+            .values()
+            .any(|connection| connection.port == port)
     }
 
     pub(super) fn link(&self, port: u16, protocol: Protocol) -> LinkKey {
-        let found = self.connections.iter().find(|(_, found)| found.port == port && found.protocol == protocol);
+        let found = self
+            .connections
+            .iter()
+            .find(|(_, found)| found.port == port && found.protocol == protocol);
         *found.unwrap_or_else(|| panic!("no connection to {port}")).0
     }
 
     pub(super) fn adopt(&mut self, generation: u64, moves: &[(&str, u16)]) {
-        let moves: Vec<(Slot, u16)> = moves.iter().map(|(key, port)| (Slot::of_key(key.as_bytes()), *port)).collect();
-        self.engine.set_snapshot(Arc::new(snapshot(generation, &moves)));
+        let moves: Vec<(Slot, u16)> = moves
+            .iter()
+            .map(|(key, port)| (Slot::of_key(key.as_bytes()), *port))
+            .collect();
+        self.engine
+            .set_snapshot(Arc::new(snapshot(generation, &moves)));
         self.settle();
     }
 
@@ -211,7 +228,9 @@ impl Driver {
             while let Some(action) = self.engine.next_action() {
                 self.act(action);
             }
-            let Some(link) = self.engine.next_dirty_link() else { break };
+            let Some(link) = self.engine.next_dirty_link() else {
+                break;
+            };
             self.write(link, usize::MAX);
         }
         while self.engine.next_dirty_session().is_some() {}
@@ -222,7 +241,12 @@ impl Driver {
         match action {
             Action::Connect { link, address } if self.open => {
                 let protocol = Protocol::Resp2;
-                let connection = Connection { port: address.port, protocol, bytes: Vec::new(), commands: Vec::new() };
+                let connection = Connection {
+                    port: address.port,
+                    protocol,
+                    bytes: Vec::new(),
+                    commands: Vec::new(),
+                };
                 self.connections.insert(link, connection);
                 self.engine.on_link_connected(link);
             }
@@ -240,12 +264,18 @@ impl Driver {
         let output = self.engine.link_output(link).to_vec();
         let taken = output.len().min(limit);
         self.engine.on_link_written(link, taken);
-        let Some(connection) = self.connections.get_mut(&link) else { return };
+        let Some(connection) = self.connections.get_mut(&link) else {
+            return;
+        };
         connection.bytes.extend_from_slice(&output[..taken]);
         let mut decoder = RequestDecoder::default();
-        if let Ok(DecodeStep::Command { len }) = decoder.decode(&connection.bytes, &RequestLimits::DEFAULT) {
-            let words: Vec<String> =
-                Args::new(&connection.bytes, decoder.ranges()).iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+        if let Ok(DecodeStep::Command { len }) =
+            decoder.decode(&connection.bytes, &RequestLimits::DEFAULT)
+        {
+            let words: Vec<String> = Args::new(&connection.bytes, decoder.ranges())
+                .iter()
+                .map(|arg| String::from_utf8_lossy(arg).into_owned())
+                .collect();
             connection.bytes.drain(..len);
             match words.join(" ").as_str() {
                 "HELLO 3" => {
@@ -253,7 +283,9 @@ impl Driver {
                     self.engine.on_link_read(link, b"%1\r\n+proto\r\n:3\r\n");
                 }
                 "CLIENT SETNAME slotway" => self.engine.on_link_read(link, b"+OK\r\n"),
-                "CLIENT ID" => self.engine.on_link_read(link, format!(":{}\r\n", link.index() + 100).as_bytes()),
+                "CLIENT ID" => self
+                    .engine
+                    .on_link_read(link, format!(":{}\r\n", link.index() + 100).as_bytes()),
                 command if command.starts_with("CLIENT KILL ID ") => {
                     connection.commands.push(command.to_owned());
                     self.engine.on_link_read(link, b":1\r\n");
@@ -281,7 +313,10 @@ impl Driver {
     /// Two keys whose slots belong to different nodes.
     pub(super) fn two_keys_on_two_nodes(&self) -> (String, String) {
         let first = "a".to_owned();
-        let second = (0..100).map(|number| format!("b{number}")).find(|key| self.owner(key) != self.owner(&first)).unwrap();
+        let second = (0..100)
+            .map(|number| format!("b{number}"))
+            .find(|key| self.owner(key) != self.owner(&first))
+            .unwrap();
         (first, second)
     }
 }
@@ -324,8 +359,14 @@ fn snapshot(generation: u64, moves: &[(Slot, u16)]) -> Snapshot {
         })
         .collect();
     for slot in (0..SLOT_COUNT).filter_map(Slot::new) {
-        let moved = moves.iter().find(|(moved, _)| *moved == slot).map(|(_, port)| *port);
-        builder.assign(slot, nodes[usize::from(moved.unwrap_or_else(|| owner_of(slot)) - 7000)]);
+        let moved = moves
+            .iter()
+            .find(|(moved, _)| *moved == slot)
+            .map(|(_, port)| *port);
+        builder.assign(
+            slot,
+            nodes[usize::from(moved.unwrap_or_else(|| owner_of(slot)) - 7000)],
+        );
     }
     builder.build(generation)
 }

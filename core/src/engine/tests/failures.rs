@@ -7,8 +7,7 @@ use crate::engine::Action;
 use crate::resp::Protocol;
 use crate::topology::Hint;
 
-const UNCERTAIN: &str =
-    "-UNCERTAIN proxy: backend connection lost after the command was sent, it may or may not have been executed\r\n";
+const UNCERTAIN: &str = "-UNCERTAIN proxy: backend connection lost after the command was sent, it may or may not have been executed\r\n";
 
 #[test]
 fn a_written_write_is_uncertain_and_never_sent_again_d4() {
@@ -51,7 +50,11 @@ fn an_unwritten_write_is_sent_again_d2() {
     driver.output(client);
     driver.send_with_slow_node(client, "SET k 1", 5);
     driver.cut(node);
-    assert_eq!(driver.output(client), "", "not executed: a node runs only whole commands");
+    assert_eq!(
+        driver.output(client),
+        "",
+        "not executed: a node runs only whole commands"
+    );
     driver.pass(Duration::from_millis(200));
     assert_eq!(driver.requests(node), ["SET k 1"]);
     driver.reply(node, "+OK\r\n");
@@ -77,7 +80,12 @@ fn requests_wait_for_a_link_and_for_a_topology_r55() {
     driver.send(client, "GET k");
     driver.send(client, "DBSIZE");
     driver.send(client, "PING");
-    assert!(driver.hints.iter().any(|hint| matches!(hint, Hint::Refresh { .. })));
+    assert!(
+        driver
+            .hints
+            .iter()
+            .any(|hint| matches!(hint, Hint::Refresh { .. }))
+    );
     driver.adopt(1, &[]);
     let node = driver.owner("k");
     assert_eq!(driver.requests(node)[..1], ["SET k 1"]);
@@ -86,7 +94,10 @@ fn requests_wait_for_a_link_and_for_a_topology_r55() {
     for port in 7000..7003 {
         driver.reply(port, ":1\r\n");
     }
-    assert_eq!(driver.output(client), format!("+OK\r\n{}:3\r\n+PONG\r\n", bulk("1")));
+    assert_eq!(
+        driver.output(client),
+        format!("+OK\r\n{}:3\r\n+PONG\r\n", bulk("1"))
+    );
 }
 
 #[test]
@@ -102,7 +113,10 @@ fn a_node_that_refuses_connections_is_tried_again_with_pauses_hl3() {
         driver.refuse_pending();
         driver.pass(Duration::from_millis(10));
     }
-    assert!((3..=12).contains(&attempts), "{attempts} attempts in a second");
+    assert!(
+        (3..=12).contains(&attempts),
+        "{attempts} attempts in a second"
+    );
     driver.open = true;
     driver.refuse_pending();
     driver.pass(Duration::from_secs(3));
@@ -111,13 +125,17 @@ fn a_node_that_refuses_connections_is_tried_again_with_pauses_hl3() {
 
 #[test]
 fn a_request_without_a_node_ends_at_its_deadline_pk2() {
-    let mut driver = Driver::without_topology(|limits| limits.park_timeout = Duration::from_secs(1));
+    let mut driver =
+        Driver::without_topology(|limits| limits.park_timeout = Duration::from_secs(1));
     let client = driver.client();
     driver.send(client, "GET k");
     driver.pass(Duration::from_millis(900));
     assert_eq!(driver.output(client), "");
     driver.pass(Duration::from_millis(200));
-    assert_eq!(driver.output(client), "-CLUSTERDOWN proxy: no master for slot 7629 within 1000 ms\r\n");
+    assert_eq!(
+        driver.output(client),
+        "-CLUSTERDOWN proxy: no master for slot 7629 within 1000 ms\r\n"
+    );
 }
 
 #[test]
@@ -129,7 +147,10 @@ fn parked_requests_are_bounded_pk1() {
     }
     driver.pass(Duration::from_secs(20));
     let output = driver.output(client);
-    assert!(output.ends_with("-ERR proxy: overloaded, command not executed\r\n"), "{output}");
+    assert!(
+        output.ends_with("-ERR proxy: overloaded, command not executed\r\n"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -169,7 +190,11 @@ fn a_worker_that_was_held_up_itself_blames_no_node() {
     let node = driver.owner("k");
     driver.send(client, "SET k 1");
     driver.stall(Duration::from_secs(60));
-    assert_eq!(driver.output(client), "", "the reply may be waiting in the socket");
+    assert_eq!(
+        driver.output(client),
+        "",
+        "the reply may be waiting in the socket"
+    );
     driver.reply(node, "+OK\r\n");
     assert_eq!(driver.output(client), "+OK\r\n");
 }
@@ -210,11 +235,19 @@ fn a_connection_that_was_given_up_is_dead_before_the_next_one_is_used_d9() {
     assert_eq!(driver.output(client), UNCERTAIN);
     driver.send(client, "SET k 2");
     driver.pass(Duration::from_secs(1));
-    assert_eq!(driver.requests(node), ["CLIENT KILL ID 100", "SET k 2"], "the first write is not executed after the second");
+    assert_eq!(
+        driver.requests(node),
+        ["CLIENT KILL ID 100", "SET k 2"],
+        "the first write is not executed after the second"
+    );
     driver.cut(node);
     driver.send(client, "SET k 3");
     driver.pass(Duration::from_secs(1));
-    assert_eq!(driver.requests(node), ["SET k 3"], "once is enough, and who closes the connection itself has nothing left to execute");
+    assert_eq!(
+        driver.requests(node),
+        ["SET k 3"],
+        "once is enough, and who closes the connection itself has nothing left to execute"
+    );
 }
 
 #[test]
@@ -226,6 +259,30 @@ fn a_connection_is_given_up_once() {
     let link = driver.link(node, Protocol::Resp2);
     driver.engine.on_link_read(link, b"garbage\r\n");
     driver.engine.on_link_read(link, b"more of it\r\n");
-    let closings = std::iter::from_fn(|| driver.engine.next_action()).filter(|action| *action == Action::CloseLink(link));
-    assert_eq!(closings.count(), 1, "the key may belong to another link soon");
+    let closings = std::iter::from_fn(|| driver.engine.next_action())
+        .filter(|action| *action == Action::CloseLink(link));
+    assert_eq!(
+        closings.count(),
+        1,
+        "the key may belong to another link soon"
+    );
+}
+
+#[test]
+fn refused_credentials_are_told_at_once() {
+    let mut driver = Driver::without_topology(|_| {});
+    let client = driver.client();
+    driver.send(client, "GET k");
+    driver.engine.set_login_refused(true);
+    driver.pass(Duration::from_millis(1));
+    driver.send(client, "GET k");
+    let refused = "-ERR proxy: backend authentication failed\r\n";
+    assert_eq!(driver.output(client), format!("{refused}{refused}"));
+    driver.adopt(1, &[]);
+    driver.send(client, "GET k");
+    assert_eq!(
+        driver.requests(driver.owner("k")),
+        ["GET k"],
+        "with a topology each link finds out for itself"
+    );
 }

@@ -31,7 +31,10 @@ fn replies_come_in_request_order_whatever_node_is_faster_g1() {
     driver.reply(fast, &bulk("second"));
     assert_eq!(driver.output(client), "", "the first reply is still owed");
     driver.reply(slow, &bulk("first"));
-    assert_eq!(driver.output(client), format!("{}{}+PONG\r\n", bulk("first"), bulk("second")));
+    assert_eq!(
+        driver.output(client),
+        format!("{}{}+PONG\r\n", bulk("first"), bulk("second"))
+    );
 }
 
 #[test]
@@ -93,7 +96,10 @@ fn bad_bytes_of_a_client_end_it_after_its_replies_y6() {
     driver.send_raw(bad, b"*1\r\nx\r\n");
     assert_eq!(driver.engine.must_close(bad), None, "a reply is still owed");
     driver.reply(node, &(bulk("1") + &bulk("2")));
-    assert_eq!(driver.output(bad), bulk("2") + "-ERR Protocol error: expected '$', got 'x'\r\n");
+    assert_eq!(
+        driver.output(bad),
+        bulk("2") + "-ERR Protocol error: expected '$', got 'x'\r\n"
+    );
     assert!(driver.engine.must_close(bad).is_some());
     assert_eq!(driver.output(good), bulk("1"));
     assert_eq!(driver.engine.must_close(good), None);
@@ -131,7 +137,15 @@ fn client_reply_off_and_skip_hide_replies_l1() {
     let mut driver = Driver::new();
     let client = driver.client();
     let node = driver.owner("k");
-    for command in ["CLIENT REPLY SKIP", "SET k 1", "GET k", "CLIENT REPLY OFF", "SET k 2", "PING", "CLIENT REPLY ON"] {
+    for command in [
+        "CLIENT REPLY SKIP",
+        "SET k 1",
+        "GET k",
+        "CLIENT REPLY OFF",
+        "SET k 2",
+        "PING",
+        "CLIENT REPLY ON",
+    ] {
         driver.send(client, command);
     }
     driver.reply(node, &format!("+OK\r\n{}+OK\r\n", bulk("1")));
@@ -165,8 +179,14 @@ fn nothing_is_sent_before_the_password() {
     assert_eq!(driver.requests(node), ["GET k"]);
     driver.reply(node, &bulk("v"));
     let output = driver.output(client);
-    assert!(output.starts_with("-NOAUTH Authentication required.\r\n-WRONGPASS"), "{output}");
-    assert!(output.ends_with(&("+OK\r\n".to_owned() + &bulk("v"))), "{output}");
+    assert!(
+        output.starts_with("-NOAUTH Authentication required.\r\n-WRONGPASS"),
+        "{output}"
+    );
+    assert!(
+        output.ends_with(&("+OK\r\n".to_owned() + &bulk("v"))),
+        "{output}"
+    );
 }
 
 #[test]

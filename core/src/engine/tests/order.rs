@@ -22,11 +22,19 @@ fn moved_is_followed_and_reported_t6() {
     let client = driver.client();
     let (key, owner, other) = setting(&driver);
     driver.send(client, "GET k");
-    driver.reply(owner, &format!("-MOVED {} 127.0.0.1:{other}\r\n", slot(key)));
+    driver.reply(
+        owner,
+        &format!("-MOVED {} 127.0.0.1:{other}\r\n", slot(key)),
+    );
     assert_eq!(driver.requests(other), ["GET k"]);
     driver.reply(other, &bulk("v"));
     assert_eq!(driver.output(client), bulk("v"));
-    assert!(driver.hints.iter().any(|hint| matches!(hint, Hint::Moved { target, .. } if target.port == other)));
+    assert!(
+        driver
+            .hints
+            .iter()
+            .any(|hint| matches!(hint, Hint::Moved { target, .. } if target.port == other))
+    );
 }
 
 #[test]
@@ -40,7 +48,11 @@ fn ask_goes_with_asking_and_leaves_the_table_e6() {
     driver.reply(other, &format!("+OK\r\n{}", bulk("v")));
     assert_eq!(driver.output(client), bulk("v"));
     driver.send(client, "GET k");
-    assert_eq!(driver.requests(owner), ["GET k", "GET k"], "the next request asks the owner again");
+    assert_eq!(
+        driver.requests(owner),
+        ["GET k", "GET k"],
+        "the next request asks the owner again"
+    );
 }
 
 #[test]
@@ -52,7 +64,10 @@ fn both_moved_requests_keep_their_order_c2() {
     driver.send(client, "APPEND k 2");
     let moved = format!("-MOVED {} 127.0.0.1:{other}\r\n", slot(key));
     driver.reply(owner, &moved);
-    assert!(driver.requests(other).is_empty(), "the fate of the second is not known yet [O4]");
+    assert!(
+        driver.requests(other).is_empty(),
+        "the fate of the second is not known yet [O4]"
+    );
     driver.reply(owner, &moved);
     assert_eq!(driver.requests(other), ["APPEND k 1", "APPEND k 2"]);
     driver.reply(other, ":1\r\n:2\r\n");
@@ -68,7 +83,10 @@ fn a_table_swap_between_two_writes_of_one_key_holds_the_second_c3() {
     driver.adopt(2, &[(key, other)]);
     driver.send(client, "SET k 2");
     assert!(driver.requests(other).is_empty(), "held [O2]");
-    driver.reply(owner, &format!("-MOVED {} 127.0.0.1:{other}\r\n", slot(key)));
+    driver.reply(
+        owner,
+        &format!("-MOVED {} 127.0.0.1:{other}\r\n", slot(key)),
+    );
     assert_eq!(driver.requests(other), ["SET k 1", "SET k 2"]);
     driver.reply(other, "+OK\r\n+OK\r\n");
     assert_eq!(driver.output(client), "+OK\r\n+OK\r\n");
@@ -84,7 +102,11 @@ fn a_refusal_that_was_overtaken_is_shown_c4() {
     let refusal = "-TRYAGAIN Multiple keys request during rehashing of slot\r\n";
     driver.reply(owner, &format!("{refusal}+OK\r\n"));
     assert_eq!(driver.output(client), format!("{refusal}+OK\r\n"));
-    assert_eq!(driver.requests(owner).len(), 2, "nothing is sent again: it would undo the second write");
+    assert_eq!(
+        driver.requests(owner).len(),
+        2,
+        "nothing is sent again: it would undo the second write"
+    );
 }
 
 #[test]
@@ -93,13 +115,23 @@ fn requests_on_other_keys_do_not_wait() {
     let client = driver.client();
     let owner = driver.owner("{t}a");
     driver.send(client, "MSET {t}a 1 {t}b 1");
-    driver.reply(owner, "-TRYAGAIN Multiple keys request during rehashing of slot\r\n");
+    driver.reply(
+        owner,
+        "-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+    );
     let (_, elsewhere) = driver.two_keys_on_two_nodes();
     driver.send(client, &format!("SET {elsewhere} 1"));
     driver.send(client, "SET {t}a 2");
     let node = driver.owner(&elsewhere);
-    assert!(driver.requests(node).contains(&format!("SET {elsewhere} 1")));
-    assert!(!driver.requests(owner).contains(&"SET {t}a 2".to_owned()), "conflicts with the one that is refused");
+    assert!(
+        driver
+            .requests(node)
+            .contains(&format!("SET {elsewhere} 1"))
+    );
+    assert!(
+        !driver.requests(owner).contains(&"SET {t}a 2".to_owned()),
+        "conflicts with the one that is refused"
+    );
 }
 
 #[test]
@@ -125,7 +157,12 @@ fn try_again_is_retried_and_then_shown() {
         assert!(tries < 60, "it ends");
     }
     assert!(tries > 10, "{tries}");
-    assert!(driver.requests(owner).iter().all(|request| request == "MGET {t}a {t}b"));
+    assert!(
+        driver
+            .requests(owner)
+            .iter()
+            .all(|request| request == "MGET {t}a {t}b")
+    );
 }
 
 #[test]
@@ -161,7 +198,10 @@ fn redirections_in_a_circle_end_e4() {
         assert_eq!(driver.requests(owner).len(), tries);
         driver.reply(owner, &moved(other));
     }
-    let expected = format!("-CLUSTERDOWN proxy: too many redirections for slot {}\r\n", slot(key));
+    let expected = format!(
+        "-CLUSTERDOWN proxy: too many redirections for slot {}\r\n",
+        slot(key)
+    );
     assert_eq!(driver.output(client), expected);
 }
 
@@ -176,7 +216,10 @@ fn a_barrier_waits_and_is_waited_for_o7() {
     assert_eq!(driver.requests(node), ["SET k 1"]);
     driver.reply(node, "+OK\r\n");
     for port in 7000..7003 {
-        assert_eq!(driver.requests(port).last().map(String::as_str), Some("FLUSHALL"));
+        assert_eq!(
+            driver.requests(port).last().map(String::as_str),
+            Some("FLUSHALL")
+        );
         driver.reply(port, "+OK\r\n");
     }
     assert_eq!(driver.requests(node), ["SET k 1", "FLUSHALL", "SET k 2"]);
@@ -224,10 +267,16 @@ fn a_write_is_not_repeated_behind_a_split_write_that_was_executed_and_is_over_o4
     driver.send(client, &format!("SET {key} 1"));
     driver.send(client, &format!("MSET {key} 2 {other} 2"));
     driver.reply(far, "+OK\r\n");
-    driver.reply(node, "-TRYAGAIN Multiple keys request during rehashing of slot\r\n+OK\r\n");
+    driver.reply(
+        node,
+        "-TRYAGAIN Multiple keys request during rehashing of slot\r\n+OK\r\n",
+    );
     driver.pass(Duration::from_secs(1));
     assert_eq!(driver.requests(node).len(), 2, "the later value stays");
-    assert_eq!(driver.output(client), "-TRYAGAIN Multiple keys request during rehashing of slot\r\n+OK\r\n");
+    assert_eq!(
+        driver.output(client),
+        "-TRYAGAIN Multiple keys request during rehashing of slot\r\n+OK\r\n"
+    );
 }
 
 #[test]
@@ -238,5 +287,11 @@ fn a_redirection_is_never_shown() {
     driver.send(client, "SET k 1");
     driver.send(client, "GET k");
     driver.reply(node, &format!("-ASK 7629 127.0.0.1:7001\r\n{}", bulk("0")));
-    assert_eq!(driver.output(client), format!("-TRYAGAIN proxy: slot 7629 is moving, command not executed\r\n{}", bulk("0")));
+    assert_eq!(
+        driver.output(client),
+        format!(
+            "-TRYAGAIN proxy: slot 7629 is moving, command not executed\r\n{}",
+            bulk("0")
+        )
+    );
 }

@@ -6,7 +6,12 @@ use super::driver::{Driver, bulk};
 
 /// Three keys, one on each node.
 fn three_keys(driver: &Driver) -> [String; 3] {
-    [7000, 7001, 7002].map(|port| (0..200).map(|number| format!("k{number}")).find(|key| driver.owner(key) == port).unwrap())
+    [7000, 7001, 7002].map(|port| {
+        (0..200)
+            .map(|number| format!("k{number}"))
+            .find(|key| driver.owner(key) == port)
+            .unwrap()
+    })
 }
 
 #[test]
@@ -21,7 +26,10 @@ fn mget_is_split_and_put_together_in_argument_order_p3() {
     driver.reply(7002, "*1\r\n$-1\r\n");
     assert_eq!(driver.output(client), "");
     driver.reply(7000, &format!("*2\r\n{}{}", bulk("A"), bulk("A")));
-    assert_eq!(driver.output(client), format!("*4\r\n$-1\r\n{}{}{}", bulk("A"), bulk("B"), bulk("A")));
+    assert_eq!(
+        driver.output(client),
+        format!("*4\r\n$-1\r\n{}{}{}", bulk("A"), bulk("B"), bulk("A"))
+    );
 }
 
 #[test]
@@ -48,10 +56,12 @@ fn a_part_that_fails_is_told_p7() {
     let [a, b, c] = three_keys(&driver);
     driver.send(client, &format!("MSET {a} 1 {b} 2 {c} 3"));
     driver.reply(7000, "+OK\r\n");
-    driver.reply(7001, "-OOM command not allowed when used memory > 'maxmemory'.\r\n");
+    driver.reply(
+        7001,
+        "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+    );
     driver.reply(7002, "+OK\r\n");
-    let expected =
-        "-PARTIAL proxy: 2 of 3 parts applied, first error: OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    let expected = "-PARTIAL proxy: 2 of 3 parts applied, first error: OOM command not allowed when used memory > 'maxmemory'.\r\n";
     assert_eq!(driver.output(client), expected);
     driver.send(client, &format!("MSET {a} 1 {b} 2 {c} 3"));
     driver.reply(7000, "+OK\r\n");
@@ -69,9 +79,15 @@ fn a_part_is_redirected_alone_p8() {
     driver.reply(7000, &format!("*1\r\n{}", bulk("A")));
     let slot = crate::slot::Slot::of_key(b.as_bytes()).get();
     driver.reply(7001, &format!("-ASK {slot} 127.0.0.1:7002\r\n"));
-    assert_eq!(driver.requests(7002), ["ASKING".to_owned(), format!("MGET {b}")]);
+    assert_eq!(
+        driver.requests(7002),
+        ["ASKING".to_owned(), format!("MGET {b}")]
+    );
     driver.reply(7002, &format!("+OK\r\n*1\r\n{}", bulk("B")));
-    assert_eq!(driver.output(client), format!("*2\r\n{}{}", bulk("A"), bulk("B")));
+    assert_eq!(
+        driver.output(client),
+        format!("*2\r\n{}{}", bulk("A"), bulk("B"))
+    );
     assert_eq!(driver.requests(7000).len(), 1);
 }
 
@@ -84,9 +100,16 @@ fn order_holds_between_a_split_command_and_its_keys_o10() {
     let slot = crate::slot::Slot::of_key(b.as_bytes()).get();
     driver.reply(7001, &format!("-ASK {slot} 127.0.0.1:7002\r\n"));
     driver.send(client, &format!("SET {b} 2"));
-    assert_eq!(driver.requests(7001).len(), 1, "held until the part is through");
+    assert_eq!(
+        driver.requests(7001).len(),
+        1,
+        "held until the part is through"
+    );
     driver.reply(7002, "+OK\r\n+OK\r\n");
-    assert_eq!(driver.requests(7001), [format!("MSET {b} 1"), format!("SET {b} 2")]);
+    assert_eq!(
+        driver.requests(7001),
+        [format!("MSET {b} 1"), format!("SET {b} 2")]
+    );
     driver.reply(7000, "+OK\r\n");
     driver.reply(7001, "+OK\r\n");
     assert_eq!(driver.output(client), "+OK\r\n+OK\r\n");
@@ -108,7 +131,15 @@ fn dbsize_keys_and_scripts_go_to_every_primary_q1() {
         let orphan = &keys[usize::from((port - 7000 + 1) % 3)];
         driver.reply(port, &format!("*2\r\n{}{}", bulk(key), bulk(orphan)));
     }
-    assert_eq!(driver.output(client), format!("*3\r\n{}{}{}", bulk(&keys[0]), bulk(&keys[1]), bulk(&keys[2])));
+    assert_eq!(
+        driver.output(client),
+        format!(
+            "*3\r\n{}{}{}",
+            bulk(&keys[0]),
+            bulk(&keys[1]),
+            bulk(&keys[2])
+        )
+    );
     driver.send(client, "SCRIPT LOAD x");
     for port in 7000..7003 {
         driver.reply(port, &bulk("sha"));
@@ -131,7 +162,15 @@ fn scan_walks_all_primaries_s5() {
         assert!(output.ends_with("*1\r\n$3\r\nkey\r\n"), "{output}");
     }
     assert_eq!(cursor, "0");
-    assert_eq!(asked, ["SCAN 0 COUNT 10", "SCAN 17 COUNT 10", "SCAN 0 COUNT 10", "SCAN 0 COUNT 10"]);
+    assert_eq!(
+        asked,
+        [
+            "SCAN 0 COUNT 10",
+            "SCAN 17 COUNT 10",
+            "SCAN 0 COUNT 10",
+            "SCAN 0 COUNT 10"
+        ]
+    );
     driver.send(client, "SCAN nonsense");
     assert_eq!(driver.output(client), "-ERR invalid cursor\r\n");
 }

@@ -13,7 +13,10 @@ use crate::topology::{Address, Node, NodeId, NodeState, Role, SnapshotBuilder};
 const STRANGER: u16 = 7900;
 
 fn moved(key: &str, port: u16) -> String {
-    format!("-MOVED {} 127.0.0.1:{port}\r\n", Slot::of_key(key.as_bytes()).get())
+    format!(
+        "-MOVED {} 127.0.0.1:{port}\r\n",
+        Slot::of_key(key.as_bytes()).get()
+    )
 }
 
 /// The link that the engine wants opened.
@@ -28,7 +31,8 @@ fn connecting(driver: &mut Driver) -> LinkKey {
 }
 
 fn closing(driver: &mut Driver, link: LinkKey) -> bool {
-    std::iter::from_fn(|| driver.engine.next_action()).any(|action| action == Action::CloseLink(link))
+    std::iter::from_fn(|| driver.engine.next_action())
+        .any(|action| action == Action::CloseLink(link))
 }
 
 #[test]
@@ -77,10 +81,19 @@ fn a_redirection_to_a_node_that_cannot_be_reached_holds_for_one_attempt() {
             answered += 1;
         }
         driver.pass(Duration::from_millis(100));
-        assert_eq!(driver.output(client), "", "what could not be followed is not counted");
+        assert_eq!(
+            driver.output(client),
+            "",
+            "what could not be followed is not counted"
+        );
     }
     assert!((8..30).contains(&answered), "asked {answered} times");
-    assert!(driver.requests(node).iter().all(|request| request == "SET k 1"));
+    assert!(
+        driver
+            .requests(node)
+            .iter()
+            .all(|request| request == "SET k 1")
+    );
 }
 
 #[test]
@@ -94,12 +107,20 @@ fn a_link_given_up_before_it_was_connected_is_closed_when_it_is() {
     let (link, _) = driver.pending.remove(0);
     driver.adopt(2, &[]);
     for step in 1..=240 {
-        driver.engine.set_now(Timestamp::from_micros(step * 250_000));
+        driver
+            .engine
+            .set_now(Timestamp::from_micros(step * 250_000));
         driver.engine.tick();
     }
-    assert!(closing(&mut driver, link), "nothing is sent to a node that no topology names");
+    assert!(
+        closing(&mut driver, link),
+        "nothing is sent to a node that no topology names"
+    );
     driver.engine.on_link_connected(link);
-    assert!(closing(&mut driver, link), "now there is something to close");
+    assert!(
+        closing(&mut driver, link),
+        "now there is something to close"
+    );
 }
 
 #[test]
@@ -112,7 +133,10 @@ fn a_node_known_from_redirections_only_is_left_when_it_is_idle() {
     driver.reply(STRANGER, "+OK\r\n");
     assert_eq!(driver.output(client), "+OK\r\n");
     driver.pass(Duration::from_secs(1));
-    assert!(driver.is_connected(STRANGER), "the next redirection may come at once");
+    assert!(
+        driver.is_connected(STRANGER),
+        "the next redirection may come at once"
+    );
     driver.pass(Duration::from_secs(5));
     assert!(!driver.is_connected(STRANGER));
     assert!(driver.is_connected(node));
@@ -122,13 +146,20 @@ fn a_node_known_from_redirections_only_is_left_when_it_is_idle() {
 fn replies_to_a_handshake_that_was_not_written_cost_the_link_z3() {
     let mut driver = Driver::new();
     let client = driver.client();
-    driver.engine.on_client(client, &super::driver::encode("GET k"));
+    driver
+        .engine
+        .on_client(client, &super::driver::encode("GET k"));
     let link = connecting(&mut driver);
     driver.engine.on_link_connected(link);
     driver.engine.on_link_written(link, 5);
     let id = format!("{:040}", driver.owner("k"));
-    driver.engine.on_link_read(link, format!("+OK\r\n{}:9\r\n", bulk(&id)).as_bytes());
-    assert!(closing(&mut driver, link), "replies of the rest would pass for those of requests");
+    driver
+        .engine
+        .on_link_read(link, format!("+OK\r\n{}:9\r\n", bulk(&id)).as_bytes());
+    assert!(
+        closing(&mut driver, link),
+        "replies of the rest would pass for those of requests"
+    );
 }
 
 #[test]
@@ -144,7 +175,10 @@ fn parts_count_their_time_from_the_arrival_of_the_whole_pk1() {
         driver.reply(port, "-LOADING Redis is loading the dataset in memory\r\n");
     }
     driver.pass(Duration::from_millis(200));
-    assert_eq!(driver.output(client), bulk("v") + "-LOADING Redis is loading the dataset in memory\r\n");
+    assert_eq!(
+        driver.output(client),
+        bulk("v") + "-LOADING Redis is loading the dataset in memory\r\n"
+    );
 }
 
 #[test]
@@ -160,7 +194,10 @@ fn of_two_nodes_that_name_one_address_the_healthy_one_is_there() {
         link_connected: state == NodeState::Ok,
         config_epoch: 1,
     };
-    let (dead, alive) = (node("dead", NodeState::Failed), node("alive", NodeState::Ok));
+    let (dead, alive) = (
+        node("dead", NodeState::Failed),
+        node("alive", NodeState::Ok),
+    );
     for order in [[&dead, &alive], [&alive, &dead]] {
         let mut builder = SnapshotBuilder::new();
         for node in order {
@@ -177,13 +214,23 @@ fn of_two_nodes_that_name_one_address_the_healthy_one_is_there() {
 fn keys_that_are_nowhere_yet_wait_for_the_end_of_the_move_e8() {
     let mut driver = Driver::new();
     let client = driver.client();
-    let (source, target) = (driver.owner("{k}1"), if driver.owner("{k}1") == 7000 { 7001 } else { 7000 });
+    let (source, target) = (
+        driver.owner("{k}1"),
+        if driver.owner("{k}1") == 7000 {
+            7001
+        } else {
+            7000
+        },
+    );
     let slot = Slot::of_key(b"k").get();
     driver.send(client, "EVAL script 2 {k}1 {k}2");
     // The source has neither key and points to the target, which has not both and says to try again: not once around, but until all is moved.
     for _ in 0..10 {
         driver.reply(source, &format!("-ASK {slot} 127.0.0.1:{target}\r\n"));
-        driver.reply(target, "+OK\r\n-TRYAGAIN Multiple keys request during rehashing of slot\r\n");
+        driver.reply(
+            target,
+            "+OK\r\n-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+        );
         assert_eq!(driver.output(client), "");
         driver.pass(Duration::from_millis(170));
     }
