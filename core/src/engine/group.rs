@@ -146,7 +146,7 @@ impl Engine {
             Ok(DecodeStep::Command { .. })
         ) {
             return self.fail_parent(parent, |out| {
-                write::error(out, b"ERR proxy: unreadable request")
+                write::error(out, b"ERR proxy: unreadable request");
             });
         }
         let args = Args::new(raw, decoder.ranges());

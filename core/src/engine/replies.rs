@@ -100,7 +100,7 @@ impl Engine {
                 }
             }
             Owed::Request(request) if reply.first() == Some(&b'-') => {
-                self.on_error_reply(key, request, entry, reply)
+                self.on_error_reply(key, request, entry, reply);
             }
             Owed::Request(request) => {
                 link.pop();

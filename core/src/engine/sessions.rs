@@ -47,7 +47,7 @@ impl Engine {
         request.session = None;
         match request.state {
             State::New | State::Held | State::Refused(_) | State::Done { .. } => {
-                self.requests.remove(key)
+                self.requests.remove(key);
             }
             // In a list or at a node: ended when it is met there.
             State::Parked(_) | State::Waiting(_) | State::Sent(_) => {}

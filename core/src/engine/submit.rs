@@ -45,7 +45,7 @@ impl Engine {
                 });
             }
             Plan::Keyless { slot } => {
-                self.single(session, spec, slot, KeyHash::SEVERAL, false, raw)
+                self.single(session, spec, slot, KeyHash::SEVERAL, false, raw);
             }
             Plan::AnyPrimary => {
                 let slot = self.any_slot(session);
@@ -158,7 +158,7 @@ impl Engine {
         } else {
             match lookup {
                 Lookup::UnknownCommand | Lookup::Known(_) => {
-                    write_unknown_command(args, &mut reply)
+                    write_unknown_command(args, &mut reply);
                 }
                 Lookup::UnknownSubcommand(_) => write_unknown_subcommand(args, &mut reply),
                 Lookup::MissingSubcommand(spec) => write_arity_error(spec, &mut reply),
