@@ -119,13 +119,6 @@ impl Handshake {
         self.owed.push(Expect::MyId);
         write::command(&mut self.output, &[b"CLIENT", b"ID"]);
         self.owed.push(Expect::ClientId);
-        for id in &self.fences {
-            write::command(
-                &mut self.output,
-                &[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()],
-            );
-            self.owed.push(Expect::Fence);
-        }
     }
 
     /// The connections that are dead now that the handshake is over.
@@ -157,12 +150,7 @@ impl Handshake {
             // A server that does not know or permit the name is used without one.
             Expect::SetName => on_set_name(&value),
             Expect::MyId => self.on_my_id(&value),
-            Expect::ClientId => {
-                if let Value::Integer(id) = value {
-                    self.client_id = Some(id);
-                }
-                None
-            }
+            Expect::ClientId => return self.on_client_id(&value),
             // Not permitted or no such connection: there is nothing more that could be done.
             Expect::Fence => None,
         };
@@ -170,6 +158,27 @@ impl Handshake {
             Some(failure) => HandshakeStep::Failed(failure),
             None if self.owed.is_empty() => HandshakeStep::Ready,
             None => HandshakeStep::Pending,
+        }
+    }
+
+    /// Knows its own number now: earlier connections with a lower one are killed. A higher one is of a process that has ended, and
+    /// may by now be somebody else's.
+    fn on_client_id(&mut self, value: &Value<'_>) -> HandshakeStep {
+        let Value::Integer(own) = *value else {
+            return HandshakeStep::Ready;
+        };
+        self.client_id = Some(own);
+        for id in self.fences.iter().filter(|id| **id < own) {
+            write::command(
+                &mut self.output,
+                &[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()],
+            );
+            self.owed.push(Expect::Fence);
+        }
+        if self.owed.is_empty() {
+            HandshakeStep::Ready
+        } else {
+            HandshakeStep::Continue
         }
     }
 
@@ -294,13 +303,20 @@ mod tests {
 
     #[test]
     fn earlier_connections_are_killed_before_this_one_is_used_d9() {
-        let mut handshake =
-            Handshake::new(&Credentials::default(), Protocol::Resp2, None, vec![3, 12]);
-        let output = handshake.take_output();
-        assert!(output.ends_with(b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$1\r\n3\r\n*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$2\r\n12\r\n"));
-        for reply in [&b"+OK\r\n"[..], &id_reply(), b":13\r\n", b":1\r\n"] {
+        let mut handshake = Handshake::new(
+            &Credentials::default(),
+            Protocol::Resp2,
+            None,
+            vec![3, 99, 12],
+        );
+        handshake.take_output();
+        for reply in [&b"+OK\r\n"[..], &id_reply()] {
             assert_eq!(handshake.on_reply(reply), HandshakeStep::Pending);
         }
+        assert_eq!(handshake.on_reply(b":13\r\n"), HandshakeStep::Continue);
+        // 99 was given by a process that has ended since: nobody's connection is killed for it.
+        assert_eq!(handshake.take_output(), b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$1\r\n3\r\n*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$2\r\n12\r\n");
+        assert_eq!(handshake.on_reply(b":1\r\n"), HandshakeStep::Pending);
         assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Ready);
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Driver {
     /// Connections are opened at once.
     pub(super) open: bool,
     now: Timestamp,
+    /// Nodes number their connections upwards.
+    next_client_id: u32,
 }
 
 impl Driver {
@@ -88,6 +90,7 @@ impl Driver {
             pending: Vec::new(),
             open: true,
             now: Timestamp::ZERO,
+            next_client_id: 100,
         }
     }
 
@@ -283,9 +286,11 @@ impl Driver {
                     self.engine.on_link_read(link, b"%1\r\n+proto\r\n:3\r\n");
                 }
                 "CLIENT SETNAME slotway" => self.engine.on_link_read(link, b"+OK\r\n"),
-                "CLIENT ID" => self
-                    .engine
-                    .on_link_read(link, format!(":{}\r\n", link.index() + 100).as_bytes()),
+                "CLIENT ID" => {
+                    let id = format!(":{}\r\n", self.next_client_id);
+                    self.next_client_id += 1;
+                    self.engine.on_link_read(link, id.as_bytes());
+                }
                 command if command.starts_with("CLIENT KILL ID ") => {
                     connection.commands.push(command.to_owned());
                     self.engine.on_link_read(link, b":1\r\n");
