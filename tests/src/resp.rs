@@ -48,6 +48,18 @@ impl Reply {
         })
     }
 
+    /// The reply as text for a person: nothing is left out but the types of texts.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Array(items) | Self::Set(items) | Self::Push(items) => {
+                let items: Vec<String> = items.iter().map(Self::shown).collect();
+                format!("[{}]", items.join(", "))
+            }
+            other => other.text().unwrap_or_else(|_| format!("{other:?}")),
+        }
+    }
+
     /// The number of an integer reply.
     ///
     /// # Errors

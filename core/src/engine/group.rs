@@ -178,7 +178,7 @@ impl Engine {
         let shape = Shape {
             spec,
             slot: Slot::of_key(b""),
-            key: KeyHash::SEVERAL,
+            key: KeyHash::ALL,
             keyed: false,
             barrier,
             launch,
@@ -329,7 +329,7 @@ impl Engine {
 fn keyless(slot: Slot, raw: Vec<u8>) -> NewPart {
     NewPart {
         slot,
-        key: KeyHash::SEVERAL,
+        key: KeyHash::ALL,
         keyed: false,
         raw,
         positions: Vec::new(),
@@ -376,8 +376,9 @@ fn split_by_slot(spec: &Spec, args: Args<'_>, keys: &KeyList) -> Vec<NewPart> {
                     );
                 }
             }
-            let one_key = chunk.iter().all(|(_, other, _, _)| *other == key);
-            let key = if one_key { key } else { KeyHash::SEVERAL };
+            let key = chunk
+                .iter()
+                .fold(key, |keys, (_, other, _, _)| keys.with(*other));
             let positions = chunk.iter().map(|(_, _, position, _)| *position).collect();
             Some((
                 first,

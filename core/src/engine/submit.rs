@@ -45,11 +45,11 @@ impl Engine {
                 });
             }
             Plan::Keyless { slot } => {
-                self.single(session, spec, slot, KeyHash::SEVERAL, false, raw);
+                self.single(session, spec, slot, KeyHash::ALL, false, raw);
             }
             Plan::AnyPrimary => {
                 let slot = self.any_slot(session);
-                self.single(session, spec, slot, KeyHash::SEVERAL, false, raw);
+                self.single(session, spec, slot, KeyHash::ALL, false, raw);
             }
             Plan::Local => self.local(session, spec, args),
             Plan::Split => self.split(session, spec, args, &keys),
@@ -234,7 +234,7 @@ fn local_shape(session: &Session) -> Shape {
     Shape {
         spec: id::PING.spec(),
         slot: Slot::of_key(b""),
-        key: KeyHash::SEVERAL,
+        key: KeyHash::ALL,
         keyed: false,
         barrier: false,
         launch: Launch::Direct,

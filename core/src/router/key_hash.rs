@@ -1,13 +1,15 @@
 //! A short stand-in for the key set of a request, for telling whether two requests of one session conflict.
 
-/// Hash of one key, or a mark for several keys. Two requests on one slot conflict if their hashes are equal or one is the mark;
-/// a collision only makes a request wait needlessly.
+/// Hash of one key, or a bit mask of the hashes of several. Two requests on one slot may conflict if the hashes are equal or the
+/// masks meet; a chance meeting only makes a request wait needlessly.
+///
+/// The lowest bit tells the two apart: set for one key, clear for a mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash(u64);
 
 impl KeyHash {
-    /// Several keys of one slot: conflicts with every key of the slot.
-    pub const SEVERAL: Self = Self(0);
+    /// Every key: conflicts with all requests of the slot.
+    pub const ALL: Self = Self(!1);
 
     /// The hash of `key`.
     #[must_use]
@@ -27,9 +29,36 @@ impl KeyHash {
         Self(hash | 1)
     }
 
+    /// The keys of both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        if self.0 == other.0 {
+            self
+        } else {
+            Self(self.mask() | other.mask())
+        }
+    }
+
     /// Whether two requests of one slot may share a key.
     #[must_use]
     pub const fn may_share_key(self, other: Self) -> bool {
-        self.0 == other.0 || self.0 == Self::SEVERAL.0 || other.0 == Self::SEVERAL.0
+        if self.is_one_key() && other.is_one_key() {
+            self.0 == other.0
+        } else {
+            self.mask() & other.mask() != 0
+        }
+    }
+
+    const fn is_one_key(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// The mask itself, or one of the bits 1 to 63 for one key.
+    const fn mask(self) -> u64 {
+        if self.is_one_key() {
+            1 << (1 + (self.0 >> 32) % 63)
+        } else {
+            self.0
+        }
     }
 }

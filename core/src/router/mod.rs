@@ -120,9 +120,7 @@ fn one_slot(args: Args<'_>, keys: &KeyList) -> Plan {
         if Slot::of_key(other) != slot {
             return Plan::Reject(Reject::CrossSlot);
         }
-        if KeyHash::of(other) != key {
-            key = KeyHash::SEVERAL;
-        }
+        key = key.with(KeyHash::of(other));
     }
     Plan::Single { slot, key }
 }

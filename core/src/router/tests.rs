@@ -30,7 +30,7 @@ fn one_slot_goes_to_its_owner_unchanged_p1() {
         plan_of(&["MGET", "{t}a", "{t}b"]),
         Plan::Single {
             slot: Slot::of_key(b"t"),
-            key: KeyHash::SEVERAL
+            key: KeyHash::of(b"{t}a").with(KeyHash::of(b"{t}b"))
         }
     );
     assert_eq!(
@@ -132,5 +132,26 @@ fn key_hashes_tell_keys_apart() {
     assert!(KeyHash::of(b"a").may_share_key(KeyHash::of(b"a")));
     assert!(!KeyHash::of(b"{t}a").may_share_key(KeyHash::of(b"{t}b")));
     assert!(!KeyHash::of(b"{tag}long-key-1").may_share_key(KeyHash::of(b"{tag}long-key-2")));
-    assert!(KeyHash::SEVERAL.may_share_key(KeyHash::of(b"a")));
+    assert!(KeyHash::ALL.may_share_key(KeyHash::of(b"a")));
+    assert!(KeyHash::ALL.may_share_key(KeyHash::ALL));
+}
+
+#[test]
+fn several_keys_conflict_with_each_of_them_and_few_others() {
+    let name = |number: u32| KeyHash::of(format!("{{tag}}key-{number}").as_bytes());
+    let three = name(1).with(name(2)).with(name(3));
+    assert!(
+        (1..=3)
+            .all(|number| three.may_share_key(name(number)) && name(number).may_share_key(three))
+    );
+    assert!(three.may_share_key(name(3).with(name(9))));
+    assert_eq!(
+        name(1).with(name(1)),
+        name(1),
+        "the same key twice is one key"
+    );
+    let strangers = (100..1100)
+        .filter(|number| three.may_share_key(name(*number)))
+        .count();
+    assert!(strangers < 120, "{strangers} of 1000 other keys conflict");
 }

@@ -128,26 +128,45 @@ impl Client {
             self.violation(format!("client {}: cannot write: {error:#}", self.number));
             return false;
         }
-        for (n, operation) in batch.iter().enumerate() {
+        let mut replies = Vec::with_capacity(batch.len());
+        for operation in &batch {
             match self.conn.read() {
-                Ok(reply) => {
-                    if let Reply::Error(text) = &reply {
-                        self.note_error(text, operation, &batch[n + 1..]);
-                    }
-                    self.judge(operation, &reply);
-                }
+                Ok(reply) => replies.push(reply),
                 Err(error) => {
                     let words = self.words(operation).join(" ");
+                    let seen = self.exchanged(&batch, &replies);
                     self.violation(format!(
-                        "client {}: no reply to {words}: {error:#}",
+                        "client {}: no reply to {words}: {error:#}; before: {seen}",
                         self.number
                     ));
                     return false;
                 }
             }
         }
+        let seen_before = self.report.violations.len();
+        for (n, (operation, reply)) in batch.iter().zip(&replies).enumerate() {
+            if let Reply::Error(text) = reply {
+                self.note_error(text, operation, &batch[n + 1..]);
+            }
+            self.judge(operation, reply);
+        }
+        if self.report.violations.len() > seen_before && seen_before < VIOLATIONS_KEPT {
+            let seen = self.exchanged(&batch, &replies);
+            self.violation(format!("client {}: the whole batch: {seen}", self.number));
+        }
         self.report.longest_batch = self.report.longest_batch.max(started.elapsed());
         true
+    }
+
+    /// Commands with their replies, as text for a person who looks for a fault.
+    fn exchanged(&self, batch: &[Operation], replies: &[Reply]) -> String {
+        let pairs = batch.iter().zip(replies);
+        let lines: Vec<String> = pairs
+            .map(|(operation, reply)| {
+                format!("{} -> {}", self.words(operation).join(" "), reply.shown())
+            })
+            .collect();
+        lines.join("\n  ")
     }
 
     fn words(&self, operation: &Operation) -> Vec<String> {
