@@ -129,9 +129,13 @@ impl Client {
             return false;
         }
         let mut replies = Vec::with_capacity(batch.len());
+        let mut times = Vec::with_capacity(batch.len());
         for operation in &batch {
             match self.conn.read() {
-                Ok(reply) => replies.push(reply),
+                Ok(reply) => {
+                    replies.push(reply);
+                    times.push(Instant::now());
+                }
                 Err(error) => {
                     let words = self.words(operation).join(" ");
                     let seen = self.exchanged(&batch, &replies);
@@ -146,9 +150,9 @@ impl Client {
         let seen_before = self.report.violations.len();
         for (n, (operation, reply)) in batch.iter().zip(&replies).enumerate() {
             if let Reply::Error(text) = reply {
-                self.note_error(text, operation, &batch[n + 1..]);
+                self.note_error(text, times[n], operation, &batch[n + 1..]);
             }
-            self.judge(operation, reply);
+            self.judge(operation, reply, times[n]);
         }
         if self.report.violations.len() > seen_before && seen_before < VIOLATIONS_KEPT {
             let seen = self.exchanged(&batch, &replies);
@@ -189,9 +193,8 @@ impl Client {
         }
     }
 
-    fn judge(&mut self, operation: &Operation, reply: &Reply) {
+    fn judge(&mut self, operation: &Operation, reply: &Reply, at: Instant) {
         self.report.requests += 1;
-        let now = Instant::now();
         let words = self.words(operation);
         if !matches!(reply, Reply::Error(_)) {
             self.common.good.fetch_add(1, Ordering::Relaxed);
@@ -200,7 +203,7 @@ impl Client {
                 .skip(1)
                 .take(if words[0] == "MGET" { KEYS_OF_MGET } else { 1 })
             {
-                self.served(slot_of(name.as_bytes()), now);
+                self.served(slot_of(name.as_bytes()), at);
             }
         }
         let verdicts = match operation {
@@ -219,7 +222,7 @@ impl Client {
         }
     }
 
-    fn note_error(&mut self, text: &str, operation: &Operation, later: &[Operation]) {
+    fn note_error(&mut self, text: &str, at: Instant, operation: &Operation, later: &[Operation]) {
         let words = self.words(operation);
         let is_read = matches!(words[0].as_str(), "GET" | "MGET");
         let written: Vec<String> = later
@@ -233,7 +236,7 @@ impl Client {
             .skip(1)
             .find(|name| is_read && written.contains(name));
         self.report.errors.push(LoadError {
-            at: Instant::now(),
+            at,
             text: text.to_owned(),
             slot: slot_of(overtaken.unwrap_or(&words[1]).as_bytes()),
             overtaken: overtaken.is_some(),
