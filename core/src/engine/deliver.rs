@@ -19,6 +19,7 @@ impl Engine {
         outcome: Outcome,
         executed: bool,
     ) {
+        debug_assert!(!reply.is_empty(), "every request has a reply");
         let request = &mut self.requests[key];
         let Some(session_key) = request.session else {
             return self.requests.remove(key);

@@ -39,6 +39,8 @@ struct NewPart {
     slot: Slot,
     key: KeyHash,
     keyed: bool,
+    /// The hash of each key if there are several.
+    several_keys: Vec<KeyHash>,
     raw: Vec<u8>,
     positions: Vec<u32>,
 }
@@ -178,7 +180,7 @@ impl Engine {
         let shape = Shape {
             spec,
             slot: Slot::of_key(b""),
-            key: KeyHash::ALL,
+            key: KeyHash::NONE,
             keyed: false,
             barrier,
             launch,
@@ -228,6 +230,7 @@ impl Engine {
             let entry = &mut self.requests[request];
             entry.group = Some((group, number));
             entry.arrival = arrival;
+            entry.several_keys.extend_from_slice(&part.several_keys);
             entry.body.extend_from_slice(&part.raw);
             self.groups[group.index()].parts.push(request);
             self.groups[group.index()].positions.push(part.positions);
@@ -331,6 +334,7 @@ fn keyless(slot: Slot, raw: Vec<u8>) -> NewPart {
         slot,
         key: KeyHash::ALL,
         keyed: false,
+        several_keys: Vec::new(),
         raw,
         positions: Vec::new(),
     }
@@ -376,9 +380,11 @@ fn split_by_slot(spec: &Spec, args: Args<'_>, keys: &KeyList) -> Vec<NewPart> {
                     );
                 }
             }
-            let key = chunk
-                .iter()
-                .fold(key, |keys, (_, other, _, _)| keys.with(*other));
+            let several_keys: Vec<KeyHash> = match chunk {
+                [_] => Vec::new(),
+                _ => chunk.iter().map(|(_, key, _, _)| *key).collect(),
+            };
+            let key = several_keys.iter().fold(key, |keys, key| keys.with(*key));
             let positions = chunk.iter().map(|(_, _, position, _)| *position).collect();
             Some((
                 first,
@@ -386,6 +392,7 @@ fn split_by_slot(spec: &Spec, args: Args<'_>, keys: &KeyList) -> Vec<NewPart> {
                     slot,
                     key,
                     keyed: true,
+                    several_keys,
                     raw,
                     positions,
                 },

@@ -43,6 +43,7 @@ use crate::backend::{Credentials, Link};
 use crate::command::KeyList;
 use crate::metrics::WorkerMetrics;
 use crate::resp::RequestDecoder;
+use crate::router::KeyHash;
 use crate::session::{PendingInput, Session};
 use crate::time::Timestamp;
 use crate::topology::{Address, AddressMap, Hint, Snapshot};
@@ -100,6 +101,7 @@ pub struct Engine {
     metrics: WorkerMetrics,
     decoder: RequestDecoder,
     keys: KeyList,
+    several_keys: Vec<KeyHash>,
     scratch: Vec<u8>,
     #[expect(
         clippy::vec_box,
@@ -135,6 +137,7 @@ impl Engine {
             metrics: WorkerMetrics::default(),
             decoder: RequestDecoder::default(),
             keys: KeyList::default(),
+            several_keys: Vec::new(),
             scratch: Vec::new(),
             spare_inputs: Vec::new(),
         }

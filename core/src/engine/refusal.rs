@@ -187,7 +187,12 @@ impl Engine {
     pub(super) fn show_refusal(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
         let mut reply = std::mem::take(&mut request.reply);
-        if is_redirection(&reply) {
+        if reply.is_empty() {
+            // No node refused it: its connection was lost before it was written, and one behind it was executed meanwhile.
+            reply.extend_from_slice(
+                b"-ERR proxy: backend connection lost, command not executed\r\n",
+            );
+        } else if is_redirection(&reply) {
             let slot = request.shape.slot.get();
             reply = format!("-TRYAGAIN proxy: slot {slot} is moving, command not executed\r\n")
                 .into_bytes();

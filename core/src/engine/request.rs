@@ -70,6 +70,7 @@ pub(crate) struct Shape {
     pub(crate) spec: &'static Spec,
     /// The slot that picks the node.
     pub(crate) slot: Slot,
+    /// Of several keys only a mask; [`Request::several_keys`] has them all.
     pub(crate) key: KeyHash,
     /// The slot is that of its keys, so nodes check it and redirect.
     pub(crate) keyed: bool,
@@ -104,6 +105,8 @@ pub(crate) struct Request {
     pub(crate) resends: u8,
     pub(crate) waits: u8,
     pub(crate) outcome: Outcome,
+    /// The hash of each key if there are several; kept with its capacity.
+    pub(crate) several_keys: Vec<KeyHash>,
     /// The request, while it is in no link's log.
     pub(crate) body: Vec<u8>,
     /// The reply while it waits for its turn, or the last refusal.
@@ -119,8 +122,28 @@ impl Request {
     /// Whether both touch a key in common and one may change it [G2].
     pub(crate) fn conflicts_with(&self, other: &Self) -> bool {
         self.shape.slot == other.shape.slot
-            && self.shape.key.may_share_key(other.shape.key)
             && (self.is_write() || other.is_write())
+            && self.shape.key.may_share_key(other.shape.key)
+            && self.shares_key_with(other)
+    }
+
+    /// The exact answer where the masks of several keys meet by chance: a refusal shown for that would be an error for nothing.
+    fn shares_key_with(&self, other: &Self) -> bool {
+        if self.several_keys.is_empty() && other.several_keys.is_empty() {
+            return true;
+        }
+        if self.shape.key == KeyHash::ALL || other.shape.key == KeyHash::ALL {
+            return true;
+        }
+        self.keys().iter().any(|key| other.keys().contains(key))
+    }
+
+    fn keys(&self) -> &[KeyHash] {
+        if self.several_keys.is_empty() {
+            std::slice::from_ref(&self.shape.key)
+        } else {
+            &self.several_keys
+        }
     }
 
     /// Forgets where a node pointed, because nothing can be sent there: a redirection holds for one attempt [E6]. Since it was not
@@ -167,6 +190,7 @@ impl RequestTable {
             entry.visible = true;
             entry.disturbed = false;
             entry.overtaken = false;
+            entry.several_keys.clear();
             entry.group = None;
             entry.detour = None;
             entry.arrival = now;
@@ -195,6 +219,7 @@ impl RequestTable {
             resends: 0,
             waits: 0,
             outcome: Outcome::Ok,
+            several_keys: Vec::new(),
             body: Vec::new(),
             reply: Vec::new(),
         });

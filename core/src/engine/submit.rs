@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::request::{Launch, Shape, State};
 use super::{Engine, SessionKey};
 use crate::command::{
-    Lookup, Spec, id, lookup, write_arity_error, write_not_supported, write_unknown_command,
-    write_unknown_subcommand,
+    KeyList, Lookup, Spec, id, lookup, write_arity_error, write_not_supported,
+    write_unknown_command, write_unknown_subcommand,
 };
 use crate::local::{
     ClusterEmulation, allowed_unauthenticated, refuse_cluster_disabled, write_not_yet,
@@ -37,7 +37,12 @@ impl Engine {
         let mut keys = std::mem::take(&mut self.keys);
         let plan = router::plan(spec, args, &mut keys, self.limits.split_max_keys);
         match plan {
-            Plan::Single { slot, key } => self.single(session, spec, slot, key, true, raw),
+            Plan::Single { slot, key } => {
+                if !key.is_one_key() {
+                    self.note_keys(args, &keys);
+                }
+                self.single(session, spec, slot, key, true, raw);
+            }
             Plan::Keyless { .. } if self.hides_cluster(session, spec) => {
                 let listener = Rc::clone(&self.sessions[session.index()].env);
                 self.refuse(session, spec, |out| {
@@ -61,6 +66,13 @@ impl Engine {
         self.keys = keys;
     }
 
+    /// Remembers the hash of each key for the request that is made next.
+    fn note_keys(&mut self, args: Args<'_>, keys: &KeyList) {
+        let keys = keys.as_slice().iter();
+        let hashes = keys.filter_map(|index| args.get(*index as usize).map(KeyHash::of));
+        self.several_keys.extend(hashes);
+    }
+
     /// A request for one node. A keyless one is ordered against all others of its session [O7].
     fn single(
         &mut self,
@@ -82,6 +94,9 @@ impl Engine {
             protocol: state.client.protocol,
         };
         let request = self.requests.insert(session, shape, self.now);
+        self.requests[request]
+            .several_keys
+            .append(&mut self.several_keys);
         state.queue.push_back(request);
         if !state.client.permit_reply() {
             self.requests[request].visible = false;
@@ -234,7 +249,7 @@ fn local_shape(session: &Session) -> Shape {
     Shape {
         spec: id::PING.spec(),
         slot: Slot::of_key(b""),
-        key: KeyHash::ALL,
+        key: KeyHash::NONE,
         keyed: false,
         barrier: false,
         launch: Launch::Direct,

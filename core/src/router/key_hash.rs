@@ -11,6 +11,9 @@ impl KeyHash {
     /// Every key: conflicts with all requests of the slot.
     pub const ALL: Self = Self(!1);
 
+    /// No key: conflicts with nothing.
+    pub const NONE: Self = Self(0);
+
     /// The hash of `key`.
     #[must_use]
     #[inline]
@@ -49,7 +52,9 @@ impl KeyHash {
         }
     }
 
-    const fn is_one_key(self) -> bool {
+    /// Whether this is the hash of one key.
+    #[must_use]
+    pub const fn is_one_key(self) -> bool {
         self.0 & 1 == 1
     }
 

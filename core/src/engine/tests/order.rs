@@ -295,3 +295,75 @@ fn a_redirection_is_never_shown() {
         )
     );
 }
+
+/// A key of slot 0, which is also the slot of no key at all.
+fn key_in_slot_0() -> String {
+    (0..)
+        .map(|number| format!("z{number}"))
+        .find(|key| slot(key) == 0)
+        .unwrap()
+}
+
+#[test]
+fn a_finished_split_command_overtakes_nothing_but_its_own_keys_o10() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let key = key_in_slot_0();
+    let on = |port: u16| {
+        (0..)
+            .map(|n| format!("b{n}"))
+            .find(|key| driver.owner(key) == port)
+    };
+    let (a, b) = (on(7001).unwrap(), on(7002).unwrap());
+    driver.open = false;
+    driver.send(client, &format!("SET {key} 1"));
+    assert_eq!(
+        driver.pending.len(),
+        1,
+        "the node of slot 0 is being connected to"
+    );
+    driver.open = true;
+    driver.send(client, &format!("MGET {a} {b}"));
+    for node in [7001, 7002] {
+        driver.reply(node, &format!("*1\r\n{}", bulk("v")));
+    }
+    driver.refuse_pending();
+    driver.pass(Duration::from_millis(500));
+    assert_eq!(driver.requests(7000), [format!("SET {key} 1")]);
+    driver.reply(7000, "+OK\r\n");
+    let values = format!("*2\r\n{}{}", bulk("v"), bulk("v"));
+    assert_eq!(driver.output(client), format!("+OK\r\n{values}"));
+}
+
+#[test]
+fn requests_on_several_keys_conflict_by_each_key_only() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let owner = driver.owner("{t}1");
+    driver.send(client, "SET {t}1 v");
+    for first in (2..40).step_by(4) {
+        driver.send(
+            client,
+            &format!(
+                "MGET {{t}}{first} {{t}}{} {{t}}{} {{t}}{}",
+                first + 1,
+                first + 2,
+                first + 3
+            ),
+        );
+    }
+    let other = if owner == 7000 { 7001 } else { 7000 };
+    let asked = format!("-ASK {} 127.0.0.1:{other}\r\n", slot("{t}1"));
+    let values = format!("*4\r\n{}", "$-1\r\n".repeat(4));
+    driver.reply(owner, &(asked + &values.repeat(10)));
+    assert_eq!(
+        driver.requests(other),
+        ["ASKING", "SET {t}1 v"],
+        "none of them has its key"
+    );
+    driver.reply(other, "+OK\r\n+OK\r\n");
+    assert_eq!(
+        driver.output(client),
+        format!("+OK\r\n{}", values.repeat(10))
+    );
+}
