@@ -258,7 +258,7 @@ fn a_frozen_primary_holds_up_only_its_own_shard(version: Version) -> Result<()> 
     let own = own.stop()?;
     own.ensure_no_violations()?;
     ensure_only_uncertain_writes(&own, &all[..1])?;
-    // What was written to the frozen node waits for node_timeout (5 s) at most; the cluster needs about 3 s to promote.
+    // What was written to the frozen node waits until another one has its slots; the cluster needs about 3 s to promote.
     ensure!(
         back < Duration::from_secs(6),
         "the frozen shard was back {back:?} after the promotion"

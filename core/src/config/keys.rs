@@ -222,9 +222,10 @@ keys! {
     /// Far above any healthy round trip, far below what a client waits.
     UPSTREAM_CONNECT_TIMEOUT "upstream.connect_timeout" "SLOTWAY_UPSTREAM_CONNECT_TIMEOUT" "" millis(10, 60 * SECOND, SECOND)
         => "Time allowed for connecting to a node and logging in.";
-    /// [HL1]: long enough for a slow script, short enough to notice a dead machine before the kernel does.
-    UPSTREAM_NODE_TIMEOUT "upstream.node_timeout" "SLOTWAY_UPSTREAM_NODE_TIMEOUT" "" millis(100, HOUR, 5 * SECOND)
-        => "A connection is given up when its oldest request is unanswered for this long and the node does not answer a ping meanwhile.";
+    /// [HL1] [E9a]: above the 10 s for which a server may pause writes in a manual failover or at the end of a migration. A node that
+    /// hangs is noticed by the cluster first: once another node has its slots, 2 s of silence are enough.
+    UPSTREAM_NODE_TIMEOUT "upstream.node_timeout" "SLOTWAY_UPSTREAM_NODE_TIMEOUT" "" millis(100, HOUR, 12 * SECOND)
+        => "A connection whose node owes replies and is silent for this long is given up (2s if the node is no primary any more). Keep it above the servers' write pauses in a manual failover, up to 10s.";
     /// [T7]: only a safety net, since redirections and lost connections refresh at once.
     UPSTREAM_REFRESH_INTERVAL "upstream.refresh_interval" "SLOTWAY_UPSTREAM_REFRESH_INTERVAL" "" millis(SECOND, HOUR, 30 * SECOND)
         => "The topology is asked for this often (and at once when something points to a change).";

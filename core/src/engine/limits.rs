@@ -47,7 +47,7 @@ impl Default for Limits {
             park_timeout: Duration::from_secs(10),
             park_max_requests: 100_000,
             park_max_bytes: 64 << 20,
-            node_timeout: Duration::from_secs(5),
+            node_timeout: Duration::from_secs(12),
             demoted_timeout: Duration::from_secs(2),
             max_redirects: 6,
             tryagain_budget: Duration::from_secs(2),

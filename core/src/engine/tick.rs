@@ -14,6 +14,9 @@ use crate::topology::{NodeId, Snapshot};
 /// Ticks further apart than this mean that the worker was held up.
 const LONGEST_TICK: Duration = Duration::from_millis(500);
 
+/// Silence in a handshake after which the link is given up: no server pauses what is asked there.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Engine {
     /// Looks at everything that depends on time. To be called every few milliseconds while [`Self::needs_tick`], else every
     /// second.
@@ -116,6 +119,10 @@ impl Engine {
                     self.limits.demoted_timeout
                 } else {
                     self.limits.node_timeout
+                };
+                let limit = match link.phase {
+                    LinkPhase::Handshaking(_) => limit.min(HANDSHAKE_TIMEOUT),
+                    _ => limit,
                 };
                 self.now.since(link.progress) >= limit
             })

@@ -81,7 +81,10 @@ impl Driver {
     }
 
     pub(super) fn without_topology(change: impl FnOnce(&mut Limits)) -> Self {
-        let mut limits = Limits::default();
+        let mut limits = Limits {
+            node_timeout: Duration::from_secs(5),
+            ..Limits::default()
+        };
         change(&mut limits);
         Self {
             engine: Engine::new(limits, Upstream::default(), 1),
