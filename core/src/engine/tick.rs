@@ -50,6 +50,8 @@ impl Engine {
             .collect();
         for key in waiting {
             for request in std::mem::take(&mut self.links[key.index()].waiting) {
+                // Followed or not, a redirection counts: the new topology may say the same [E4].
+                self.requests[request].detour = None;
                 self.reroute(request);
             }
         }
