@@ -16,6 +16,7 @@ harness::on_full_matrix!(
     each_node_in_turn_on_another_ip,
     all_nodes_at_once_on_other_ips,
     a_frozen_primary_holds_up_only_its_own_shard,
+    a_busy_node_is_not_taken_for_a_dead_one_hl2,
     a_reset_node_does_not_empty_the_table,
 );
 
@@ -263,6 +264,43 @@ fn a_frozen_primary_holds_up_only_its_own_shard(version: Version) -> Result<()> 
         back < Duration::from_secs(6),
         "the frozen shard was back {back:?} after the promotion"
     );
+    Ok(())
+}
+
+/// Servers pause writes around a manual failover, and answer only BUSY while a script runs for long.
+fn a_busy_node_is_not_taken_for_a_dead_one_hl2(version: Version) -> Result<()> {
+    let cluster = Cluster::new(version)
+        .setting("lua-time-limit", "300")
+        .start()?;
+    let config = "[upstream]\nnode_timeout = \"1s\"\n";
+    let proxy = Proxy::new(&cluster).config(config).start()?;
+    let mut conn = proxy.conn()?;
+    let key = key_in_slot(0, 1);
+    let primary = cluster.node(cluster.primary_of(0)?)?;
+    let ensure_slow = |started: Instant| {
+        let took = started.elapsed();
+        ensure!(
+            took > Duration::from_secs(2),
+            "was not held up, took {took:?}"
+        );
+        Ok(())
+    };
+
+    let started = Instant::now();
+    primary.must("CLIENT PAUSE 3000 WRITE")?;
+    let reply = conn.call(&["SET", &key, "v"])?;
+    ensure!(reply.is_ok(), "{reply:?}");
+    ensure_slow(started)?;
+
+    let started = Instant::now();
+    let script = "local start = redis.call('TIME')[1]
+        repeat until redis.call('TIME')[1] - start >= 4
+        return redis.call('SET', KEYS[1], 'w')";
+    let reply = conn.call(&["EVAL", script, "1", &key])?;
+    ensure!(reply.is_ok(), "{reply:?}");
+    ensure_slow(started)?;
+    let lost = proxy.metric("slotway_upstream_connections_lost_total")?;
+    ensure!(lost < 0.5, "{lost} connections were given up");
     Ok(())
 }
 

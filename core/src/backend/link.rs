@@ -29,6 +29,8 @@ pub enum Owed {
     Request(RequestKey),
     /// The `+OK` of the ASKING before the next request: swallowed.
     Asking,
+    /// The reply to a PING that shows whether the node is alive [HL2].
+    Probe,
 }
 
 /// One reply owed by the node.
@@ -49,6 +51,8 @@ pub struct Link {
     pub node: NodeKey,
     /// RESP version spoken on it.
     pub protocol: Protocol,
+    /// Carries no requests: it only shows whether the node answers [HL2].
+    pub probe: bool,
     /// Where it is in its life.
     pub phase: LinkPhase,
     /// Requests that wait for the link to become ready, in order.
@@ -78,6 +82,7 @@ impl Link {
         Self {
             node,
             protocol,
+            probe: false,
             phase: LinkPhase::Connecting,
             waiting: VecDeque::new(),
             dirty: false,
@@ -90,6 +95,15 @@ impl Link {
             log: BytesMut::new(),
             head: 0,
             written: 0,
+        }
+    }
+
+    /// As [`Self::connecting`], for a connection that only asks whether the node answers.
+    #[must_use]
+    pub fn probing(node: NodeKey, now: Timestamp) -> Self {
+        Self {
+            probe: true,
+            ..Self::connecting(node, Protocol::Resp2, now)
         }
     }
 

@@ -222,10 +222,10 @@ keys! {
     /// Far above any healthy round trip, far below what a client waits.
     UPSTREAM_CONNECT_TIMEOUT "upstream.connect_timeout" "SLOTWAY_UPSTREAM_CONNECT_TIMEOUT" "" millis(10, 60 * SECOND, SECOND)
         => "Time allowed for connecting to a node and logging in.";
-    /// [HL1] [E9a]: above the 10 s for which a server may pause writes in a manual failover or at the end of a migration. A node that
-    /// hangs is noticed by the cluster first: once another node has its slots, 2 s of silence are enough.
-    UPSTREAM_NODE_TIMEOUT "upstream.node_timeout" "SLOTWAY_UPSTREAM_NODE_TIMEOUT" "" millis(100, HOUR, 12 * SECOND)
-        => "A connection whose node owes replies and is silent for this long is given up (2s if the node is no primary any more). Keep it above the servers' write pauses in a manual failover, up to 10s.";
+    /// [HL1] [HL2]: just above the 5 s after which a server that runs a script answers `BUSY` on other connections. A node that hangs
+    /// is noticed by the cluster first: once another node has its slots, 2 s of silence are enough.
+    UPSTREAM_NODE_TIMEOUT "upstream.node_timeout" "SLOTWAY_UPSTREAM_NODE_TIMEOUT" "" millis(100, HOUR, 6 * SECOND)
+        => "A connection whose node owes replies and is silent for this long is given up (2s if the node is no primary any more; 60s if it answers on another connection, as it does while it pauses writes for a failover). Keep it above the servers' busy-reply-threshold, 5s.";
     /// [T7]: only a safety net, since redirections and lost connections refresh at once.
     UPSTREAM_REFRESH_INTERVAL "upstream.refresh_interval" "SLOTWAY_UPSTREAM_REFRESH_INTERVAL" "" millis(SECOND, HOUR, 30 * SECOND)
         => "The topology is asked for this often (and at once when something points to a change).";

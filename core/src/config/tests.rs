@@ -52,7 +52,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.listeners[0].listen.to_string(), "127.0.0.1:6379");
     assert!(config.listeners[0].cluster_emulation);
     assert_eq!(config.listeners[0].requirepass, None);
-    assert_eq!(config.upstream.node_timeout, Duration::from_secs(12));
+    assert_eq!(config.upstream.node_timeout, Duration::from_secs(6));
     assert_eq!(config.upstream.refresh_interval, Duration::from_secs(30));
     assert_eq!(config.limits.pipeline_count, 256);
     assert_eq!(config.limits.park_bytes, 64 << 20);

@@ -22,6 +22,8 @@ pub struct Limits {
     pub park_max_bytes: usize,
     /// Silence of a node that owes replies after which its connection is given up [HL1].
     pub node_timeout: Duration,
+    /// The same if the node answers on another connection: it is busy, or has paused writes [HL2].
+    pub busy_timeout: Duration,
     /// As `node_timeout`, for a node that the topology no longer names as a primary.
     pub demoted_timeout: Duration,
     /// MOVED and ASK answers one request follows [E4].
@@ -47,7 +49,8 @@ impl Default for Limits {
             park_timeout: Duration::from_secs(10),
             park_max_requests: 100_000,
             park_max_bytes: 64 << 20,
-            node_timeout: Duration::from_secs(12),
+            node_timeout: Duration::from_secs(6),
+            busy_timeout: Duration::from_secs(60),
             demoted_timeout: Duration::from_secs(2),
             max_redirects: 6,
             tryagain_budget: Duration::from_secs(2),

@@ -90,12 +90,13 @@ impl Engine {
         self.metrics.links_opened += 1;
         let node = &self.nodes[link.node];
         let expected = node.id.as_ref().map(|id| Arc::from(id.as_str()));
-        let mut handshake = Handshake::new(
-            &self.upstream.credentials,
-            link.protocol,
-            expected,
-            node.fences.clone(),
-        );
+        let fences = if link.probe {
+            Vec::new()
+        } else {
+            node.fences.clone()
+        };
+        let mut handshake =
+            Handshake::new(&self.upstream.credentials, link.protocol, expected, fences);
         let output = handshake.take_output();
         link.push_handshake(&output);
         link.phase = LinkPhase::Handshaking(Box::new(handshake));
@@ -113,6 +114,10 @@ impl Engine {
         }
         link.phase = LinkPhase::Ready;
         link.release_written();
+        node.heard = self.now;
+        if link.probe {
+            return self.on_probe_ready(key);
+        }
         let waiting = std::mem::take(&mut link.waiting);
         node.failures = 0;
         node.login_refused = false;
@@ -168,8 +173,12 @@ impl Engine {
         }
         link.phase = LinkPhase::Closed;
         let node = link.node;
+        let probe = link.probe;
         let waiting = std::mem::take(&mut link.waiting);
         self.nodes[node].detach(key);
+        if probe {
+            return;
+        }
         if matches!(loss, LinkLoss::Silent | LinkLoss::Protocol(_)) && link.may_execute() {
             self.nodes[node].fences.extend(link.client_id);
         }

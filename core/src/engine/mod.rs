@@ -27,6 +27,7 @@ mod refusal;
 mod replies;
 mod request;
 mod sessions;
+mod silence;
 mod submit;
 mod tick;
 

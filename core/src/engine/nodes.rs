@@ -17,6 +17,12 @@ pub(crate) struct Node {
     pub(crate) address: Address,
     /// Links by RESP version, then by index.
     pub(crate) links: [Vec<Option<LinkKey>>; 2],
+    /// The connection that asks whether it still answers, while it is silent on the others [HL2].
+    pub(crate) probe: Option<LinkKey>,
+    /// When a probe was last opened.
+    pub(crate) probed_at: Option<Timestamp>,
+    /// When it last sent something on a connection that was through its handshake.
+    pub(crate) heard: Timestamp,
     /// Connection attempts that failed in a row.
     pub(crate) failures: u32,
     /// It refused the proxy's credentials at the last attempt.
@@ -40,6 +46,9 @@ impl Node {
             id,
             address,
             links: [Vec::new(), Vec::new()],
+            probe: None,
+            probed_at: None,
+            heard: Timestamp::ZERO,
             failures: 0,
             login_refused: false,
             retry_at: Timestamp::ZERO,
@@ -71,10 +80,13 @@ impl Node {
                 *entry = None;
             }
         }
+        if self.probe == Some(link) {
+            self.probe = None;
+        }
     }
 
     pub(crate) fn has_links(&self) -> bool {
-        self.links.iter().flatten().any(Option::is_some)
+        self.probe.is_some() || self.links.iter().flatten().any(Option::is_some)
     }
 }
 
@@ -153,6 +165,10 @@ impl Nodes {
         let key = NodeKey::from_index(self.entries.insert(Node::new(None, address.clone())));
         self.by_address.insert(address.clone(), key);
         key
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.entries.iter_mut().map(|(_, node)| node)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeKey, &Node)> {

@@ -25,6 +25,9 @@ impl Engine {
             return;
         }
         link.progress = self.now;
+        if link.is_ready() {
+            self.nodes[link.node].heard = self.now;
+        }
         let mut scanner = std::mem::take(&mut link.scanner);
         let mut partial = std::mem::take(&mut link.partial);
         if partial.is_empty() {
@@ -89,6 +92,9 @@ impl Engine {
             ));
         }
         match entry.owed {
+            Owed::Probe => {
+                link.pop();
+            }
             Owed::Asking => {
                 link.pop();
                 if reply.first() == Some(&b'-') {

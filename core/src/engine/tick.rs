@@ -1,28 +1,18 @@
 //! What the passing of time and a new topology set in motion.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::links::LinkLoss;
 use super::request::{Request, Retry, State};
 use super::{Engine, LinkKey, NodeKey};
-use crate::backend::LinkPhase;
 use crate::metrics::{LinkReport, WorkerReport};
 use crate::session::Session;
 use crate::topology::{NodeId, Snapshot};
-
-/// Ticks further apart than this mean that the worker was held up.
-const LONGEST_TICK: Duration = Duration::from_millis(500);
-
-/// Silence in a handshake after which the link is given up: no server pauses what is asked there.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Looks at everything that depends on time. To be called every few milliseconds while [`Self::needs_tick`], else every
     /// second.
     pub fn tick(&mut self) {
-        self.forgive_own_stall();
-        self.give_up_silent_links();
+        self.watch_silence();
         self.retire_links();
         self.release_parked(false);
         self.run_pending();
@@ -92,49 +82,6 @@ impl Engine {
         }
     }
 
-    /// Time in which this worker itself did not run is not silence of the nodes: their replies may be waiting in the sockets.
-    fn forgive_own_stall(&mut self) {
-        let stall = self.now.since(self.last_tick).saturating_sub(LONGEST_TICK);
-        self.last_tick = self.now;
-        if stall.is_zero() {
-            return;
-        }
-        for (_, link) in &mut self.links {
-            link.progress = link.progress.after(stall).min(self.now);
-        }
-    }
-
-    /// Gives up links that owe replies and have been silent for too long [HL1].
-    fn give_up_silent_links(&mut self) {
-        let silent: Vec<LinkKey> = self
-            .links
-            .iter()
-            .filter(|(_, link)| match link.phase {
-                LinkPhase::Ready => link.owed() > 0,
-                LinkPhase::Handshaking(_) => true,
-                LinkPhase::Connecting | LinkPhase::Closed => false,
-            })
-            .filter(|(_, link)| {
-                let node = &self.nodes[link.node];
-                let demoted = node.id.is_some() && !node.primary;
-                let limit = if demoted {
-                    self.limits.demoted_timeout
-                } else {
-                    self.limits.node_timeout
-                };
-                let limit = match link.phase {
-                    LinkPhase::Handshaking(_) => limit.min(HANDSHAKE_TIMEOUT),
-                    _ => limit,
-                };
-                self.now.since(link.progress) >= limit
-            })
-            .map(|(index, _)| LinkKey::from_index(index))
-            .collect();
-        for key in silent {
-            self.lose_link(key, LinkLoss::Silent);
-        }
-    }
-
     /// Figures for the metrics.
     #[must_use]
     pub fn report(&self) -> WorkerReport {
@@ -148,11 +95,11 @@ impl Engine {
                 up: self
                     .links
                     .iter()
-                    .any(|(_, link)| link.node == key && link.is_ready()),
+                    .any(|(_, link)| link.node == key && link.is_ready() && !link.probe),
                 in_flight: self
                     .links
                     .iter()
-                    .filter(|(_, link)| link.node == key)
+                    .filter(|(_, link)| link.node == key && !link.probe)
                     .map(|(_, link)| link.owed() + link.waiting.len())
                     .sum(),
                 answered: node.answered,
@@ -175,7 +122,8 @@ impl Engine {
     /// If an invariant is broken.
     #[doc(hidden)]
     pub fn check_invariants(&self) {
-        let owed: usize = self.links.iter().map(|(_, link)| link.owed()).sum();
+        let loaded = self.links.iter().filter(|(_, link)| !link.probe);
+        let owed: usize = loaded.map(|(_, link)| link.owed()).sum();
         for (_, session) in &self.sessions {
             let mut disturbed = 0;
             self.for_each_outstanding(session, |request| disturbed += u32::from(request.disturbed));

@@ -46,6 +46,8 @@ pub enum RefreshReason {
     MasterDown,
     /// A connection to a primary broke or went silent.
     LinkLost,
+    /// A primary owes replies and has been silent for a while; its connection is kept for now [HL2].
+    NodeSilent,
     /// A connection to a primary could not be opened.
     ConnectFailed,
     /// The node at an address is not the one the table names [T13].
@@ -60,13 +62,14 @@ pub enum RefreshReason {
 
 impl RefreshReason {
     /// Every reason, in the order of [`Self::index`].
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Start,
         Self::Moved,
         Self::Readonly,
         Self::ClusterDown,
         Self::MasterDown,
         Self::LinkLost,
+        Self::NodeSilent,
         Self::ConnectFailed,
         Self::IdentityMismatch,
         Self::TryAgain,
@@ -84,6 +87,7 @@ impl RefreshReason {
             Self::ClusterDown => "clusterdown",
             Self::MasterDown => "masterdown",
             Self::LinkLost => "link_lost",
+            Self::NodeSilent => "node_silent",
             Self::ConnectFailed => "connect_failed",
             Self::IdentityMismatch => "identity_mismatch",
             Self::TryAgain => "tryagain",

@@ -201,7 +201,9 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
                 if let Some(node) = node {
                     let unreachable = matches!(
                         reason,
-                        RefreshReason::LinkLost | RefreshReason::ConnectFailed
+                        RefreshReason::LinkLost
+                            | RefreshReason::NodeSilent
+                            | RefreshReason::ConnectFailed
                     );
                     if unreachable && self.owns_slots(&node) {
                         self.suspects.insert(node.clone());

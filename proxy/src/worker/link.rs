@@ -48,8 +48,8 @@ async fn connect(shared: &Shared, address: &Address) -> std::io::Result<TcpStrea
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE / 3),
     )?;
-    // A node that vanished without a word is noticed while bytes to it are unacknowledged, too.
-    socket.set_tcp_user_timeout(Some(shared.node_timeout))?;
+    // The engine notices sooner that a node has vanished; a busy one that takes no bytes for a while must not be cut off earlier.
+    socket.set_tcp_user_timeout(Some(shared.busy_timeout))?;
     Ok(stream)
 }
 

@@ -104,7 +104,7 @@ pub(super) struct Shared {
     pub(super) links: RefCell<Vec<Option<Io>>>,
     pub(super) scratch: RefCell<Box<[u8]>>,
     pub(super) connect_timeout: Duration,
-    pub(super) node_timeout: Duration,
+    pub(super) busy_timeout: Duration,
     /// Wakes the ticker when it sleeps long and something needs it sooner.
     pub(super) hurry: Notify,
     pub(super) ticking_fast: Cell<bool>,
@@ -129,7 +129,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(settings: WorkerSettings, connections: Arc<AtomicUsize>) -> Self {
-        let node_timeout = settings.limits.node_timeout;
+        let busy_timeout = settings.limits.busy_timeout;
         // One clock for the engine and the registry's idle times.
         let start = settings.registry.start();
         Self {
@@ -142,7 +142,7 @@ impl Shared {
             links: RefCell::new(Vec::new()),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
             connect_timeout: settings.connect_timeout,
-            node_timeout,
+            busy_timeout,
             hurry: Notify::new(),
             ticking_fast: Cell::new(false),
             flush_wanted: Cell::new(false),

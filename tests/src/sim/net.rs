@@ -130,6 +130,7 @@ impl Connection {
                 self.resp3 = true;
                 b"%1\r\n+proto\r\n:3\r\n"
             }
+            Command::Ping => b"+PONG\r\n",
             Command::SetName => b"+OK\r\n",
             Command::MyId => {
                 let id = &place.cluster.peers[self.node].id;

@@ -11,6 +11,7 @@ use super::wire::{Mark, number};
 #[derive(Debug, Clone)]
 pub(super) enum Command {
     Hello,
+    Ping,
     SetName,
     MyId,
     /// CLIENT ID.
@@ -96,6 +97,7 @@ impl Command {
         let mark = |index: usize| number(at(index)?);
         match at(0)? {
             b"HELLO" => Some(Self::Hello),
+            b"PING" => Some(Self::Ping),
             b"CLIENT" => match at(1)? {
                 b"SETNAME" => Some(Self::SetName),
                 b"ID" => Some(Self::Number),

@@ -51,6 +51,8 @@ impl Environment for Double {
 struct Connection {
     port: u16,
     protocol: Protocol,
+    /// A second connection of its kind: it shows whether the node is alive.
+    probe: bool,
     bytes: Vec<u8>,
     commands: Vec<String>,
 }
@@ -63,9 +65,11 @@ pub(super) struct Driver {
     pub(super) pending: Vec<(LinkKey, Address)>,
     /// Connections are opened at once.
     pub(super) open: bool,
+    /// Nodes take new connections and bytes, but say nothing of their own.
+    pub(super) mute: bool,
     now: Timestamp,
     /// Nodes number their connections upwards.
-    next_client_id: u32,
+    pub(super) next_client_id: u32,
 }
 
 impl Driver {
@@ -92,6 +96,7 @@ impl Driver {
             connections: HashMap::new(),
             pending: Vec::new(),
             open: true,
+            mute: false,
             now: Timestamp::ZERO,
             next_client_id: 100,
         }
@@ -151,7 +156,7 @@ impl Driver {
         let found = self
             .connections
             .values()
-            .find(|found| found.port == port && found.protocol == protocol);
+            .find(|found| found.port == port && found.protocol == protocol && !found.probe);
         found
             .map(|found| found.commands.clone())
             .unwrap_or_default()
@@ -183,11 +188,16 @@ impl Driver {
             .any(|connection| connection.port == port)
     }
 
+    pub(super) fn connections_to(&self, port: u16) -> usize {
+        let to = self.connections.values().filter(|to| to.port == port);
+        to.count()
+    }
+
     pub(super) fn link(&self, port: u16, protocol: Protocol) -> LinkKey {
         let found = self
             .connections
             .iter()
-            .find(|(_, found)| found.port == port && found.protocol == protocol);
+            .find(|(_, found)| found.port == port && found.protocol == protocol && !found.probe);
         *found.unwrap_or_else(|| panic!("no connection to {port}")).0
     }
 
@@ -250,6 +260,7 @@ impl Driver {
                 let connection = Connection {
                     port: address.port,
                     protocol,
+                    probe: self.is_connected(address.port),
                     bytes: Vec::new(),
                     commands: Vec::new(),
                 };
@@ -274,6 +285,9 @@ impl Driver {
             return;
         };
         connection.bytes.extend_from_slice(&output[..taken]);
+        if self.mute {
+            return;
+        }
         let mut decoder = RequestDecoder::default();
         if let Ok(DecodeStep::Command { len }) =
             decoder.decode(&connection.bytes, &RequestLimits::DEFAULT)
@@ -286,8 +300,10 @@ impl Driver {
             match words.join(" ").as_str() {
                 "HELLO 3" => {
                     connection.protocol = Protocol::Resp3;
+                    connection.probe = false;
                     self.engine.on_link_read(link, b"%1\r\n+proto\r\n:3\r\n");
                 }
+                "PING" if connection.probe => self.engine.on_link_read(link, b"+PONG\r\n"),
                 "CLIENT SETNAME slotway" => self.engine.on_link_read(link, b"+OK\r\n"),
                 "CLIENT ID" => {
                     let id = format!(":{}\r\n", self.next_client_id);

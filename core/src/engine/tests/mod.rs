@@ -4,6 +4,7 @@ mod driver;
 mod failures;
 mod order;
 mod parts;
+mod silence;
 mod topology;
 
 use driver::{Driver, bulk};
