@@ -46,16 +46,19 @@ impl Engine {
             .proxy
             .record(total.saturating_sub(request.backend_micros));
         if session.queue.front() == Some(&key) {
-            if request.visible {
-                session.out.extend_from_slice(reply);
-            }
+            let visible = request.visible;
             session.queue.pop_front();
+            self.recount_reply(key, 0);
+            if visible {
+                self.give(session_key, reply);
+            }
             self.requests.remove(key);
             self.deliver_ready(session_key);
         } else {
             request.reply.clear();
             request.reply.extend_from_slice(reply);
             request.state = State::Done { executed };
+            self.recount_reply(key, reply.len());
         }
         self.after_completion(session_key);
     }
@@ -63,16 +66,19 @@ impl Engine {
     /// Delivers replies that had to wait for the one that was just delivered.
     #[inline]
     fn deliver_ready(&mut self, session_key: SessionKey) {
-        let session = &mut self.sessions[session_key.index()];
-        while let Some(key) = session.queue.front().copied() {
-            let request = &self.requests[key];
+        while let Some(key) = self.sessions[session_key.index()].queue.front().copied() {
+            let request = &mut self.requests[key];
             if !request.is_done() {
                 break;
             }
-            if request.visible {
-                session.out.extend_from_slice(&request.reply);
+            let reply = std::mem::take(&mut request.reply);
+            let visible = request.visible;
+            self.recount_reply(key, 0);
+            if visible {
+                self.give(session_key, &reply);
             }
-            session.queue.pop_front();
+            self.requests[key].reply = reply;
+            self.sessions[session_key.index()].queue.pop_front();
             self.requests.remove(key);
         }
         self.mark_session_dirty(session_key);

@@ -232,6 +232,7 @@ impl Engine {
             entry.arrival = arrival;
             entry.several_keys.extend_from_slice(&part.several_keys);
             entry.body.extend_from_slice(&part.raw);
+            self.expect_reply(request);
             self.groups[group.index()].parts.push(request);
             self.groups[group.index()].positions.push(part.positions);
         }
@@ -261,6 +262,7 @@ impl Engine {
             return;
         };
         let backend = request.backend_micros;
+        self.recount_reply(key, reply.len());
         let entry = &mut self.groups[group.index()];
         let parent = &mut self.requests[entry.parent];
         parent.backend_micros = parent.backend_micros.max(backend);
@@ -292,6 +294,7 @@ impl Engine {
             .any(|part| matches!(self.requests[*part].state, State::Done { executed: true }));
         self.note_overtaken(group.parent, &group.parts);
         for part in &group.parts {
+            self.recount_reply(*part, 0);
             self.requests.remove(*part);
         }
         self.complete(group.parent, &reply, outcome, executed);

@@ -87,10 +87,9 @@ impl Engine {
         let mut used = 0;
         while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
             let session = &self.sessions[key.index()];
-            if session
-                .closing
-                .is_some_and(|reason| reason != CloseReason::Shutdown)
-            {
+            if session.closing.is_some_and(|reason| {
+                !matches!(reason, CloseReason::Shutdown | CloseReason::Client)
+            }) {
                 return bytes.len();
             }
             if !self.may_take(session) {

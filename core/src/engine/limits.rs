@@ -32,8 +32,12 @@ pub struct Limits {
     pub tryagain_budget: Duration,
     /// Times a read is sent again after its connection was lost [D3].
     pub max_resends: u8,
-    /// Reply bytes a client has not read above which it is not read either [D13].
+    /// Replies of one session, unread, waiting for their turn or expected, above which its further requests wait [D13].
     pub output_pause_bytes: usize,
+    /// The same for all sessions of one worker; beyond it a session gets 64 KiB or one request.
+    pub reply_bytes: usize,
+    /// Bytes taken in from a client that does not read its replies, while its requests wait.
+    pub input_ahead_bytes: usize,
     /// Reply bytes a client has not read above which it is disconnected [D13].
     pub output_max_bytes: usize,
     /// Connections of one worker to one node and protocol version.
@@ -56,6 +60,8 @@ impl Default for Limits {
             tryagain_budget: Duration::from_secs(2),
             max_resends: 2,
             output_pause_bytes: 64 << 20,
+            reply_bytes: 256 << 20,
+            input_ahead_bytes: 64 << 20,
             output_max_bytes: 256 << 20,
             links_per_node: 1,
         }

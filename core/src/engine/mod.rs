@@ -25,6 +25,7 @@ mod order;
 mod park;
 mod refusal;
 mod replies;
+mod reply_memory;
 mod request;
 mod sessions;
 mod silence;
@@ -50,6 +51,7 @@ use crate::time::Timestamp;
 use crate::topology::{Address, AddressMap, Hint, Snapshot};
 use group::Group;
 use nodes::Nodes;
+use reply_memory::ReplySizes;
 use request::RequestTable;
 
 /// What the shell must do.
@@ -91,6 +93,9 @@ pub struct Engine {
     links: Slab<Link>,
     parked: VecDeque<RequestKey>,
     parked_bytes: usize,
+    reply_sizes: ReplySizes,
+    /// Sum of [`Session::reply_bytes`].
+    reply_bytes: usize,
     dirty_sessions: Vec<SessionKey>,
     dirty_links: Vec<LinkKey>,
     unsettled: Vec<SessionKey>,
@@ -128,6 +133,8 @@ impl Engine {
             links: Slab::new(),
             parked: VecDeque::new(),
             parked_bytes: 0,
+            reply_sizes: ReplySizes::default(),
+            reply_bytes: 0,
             dirty_sessions: Vec::new(),
             dirty_links: Vec::new(),
             unsettled: Vec::new(),
@@ -153,6 +160,12 @@ impl Engine {
     /// The next action for the shell.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// Whether actions or links with unwritten bytes wait to be fetched.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.actions.is_empty() || !self.dirty_links.is_empty()
     }
 
     /// The next link with unwritten bytes; each is named once per call that added bytes to it.

@@ -105,6 +105,8 @@ pub(crate) struct Request {
     pub(crate) resends: u8,
     pub(crate) waits: u8,
     pub(crate) outcome: Outcome,
+    /// What its reply takes, or is expected to take.
+    pub(crate) reply_bytes: u32,
     /// The hash of each key if there are several; kept with its capacity.
     pub(crate) several_keys: Vec<KeyHash>,
     /// The request, while it is in no link's log.
@@ -200,6 +202,7 @@ impl RequestTable {
             entry.resends = 0;
             entry.waits = 0;
             entry.outcome = Outcome::Ok;
+            entry.reply_bytes = 0;
             return key;
         }
         let key = RequestKey::from_index(self.entries.len());
@@ -219,6 +222,7 @@ impl RequestTable {
             resends: 0,
             waits: 0,
             outcome: Outcome::Ok,
+            reply_bytes: 0,
             several_keys: Vec::new(),
             body: Vec::new(),
             reply: Vec::new(),

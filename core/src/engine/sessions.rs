@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use bytes::BytesMut;
-
 use super::request::State;
 use super::{Engine, RequestKey, SessionKey};
 use crate::local::Environment;
 use crate::metrics::CloseReason;
 use crate::session::Session;
 use crate::session::client_state::ClientState;
+
+/// Capacity above which the buffer of a session is given back once everything is written.
+pub(super) const KEPT_OUTPUT: usize = 64 << 10;
 
 impl Engine {
     /// Takes a client that has just connected. The driver keeps the key until [`Self::remove_session`].
@@ -30,6 +31,7 @@ impl Engine {
         };
         let reason = session.closing.unwrap_or(reason);
         self.metrics.closed[reason.index()] += 1;
+        self.reply_bytes -= session.reply_bytes;
         for request in std::mem::take(&mut session.queue) {
             self.abandon(request);
         }
@@ -76,31 +78,33 @@ impl Engine {
         self.sessions.get(key.index())
     }
 
-    /// Replies not yet written. The driver takes off the front what it has written.
-    pub fn session_output(&mut self, key: SessionKey) -> Option<&mut BytesMut> {
+    /// Replies not yet written.
+    #[must_use]
+    pub fn session_output(&self, key: SessionKey) -> &[u8] {
         self.sessions
-            .get_mut(key.index())
-            .map(|session| &mut session.out)
-    }
-
-    /// Counts reply bytes that the driver wrote.
-    pub fn count_written(&mut self, bytes: usize) {
-        self.metrics.downstream_written_bytes += bytes as u64;
+            .get(key.index())
+            .map_or(&[], |session| &session.out)
     }
 
     /// Whether the driver should read from this client. False for a full pipeline, unread replies, or a session that is ending.
     #[must_use]
     pub fn wants_input(&self, key: SessionKey) -> bool {
         self.sessions.get(key.index()).is_some_and(|session| {
-            session.closing.is_none()
-                && self.may_take(session)
-                && session.out.len() < self.limits.output_pause_bytes
+            session.closing.is_none() && (self.may_take(session) || self.reads_ahead(session))
         })
+    }
+
+    /// A client may send all it has before it reads any reply. So that both do not wait for each other, its bytes are taken in,
+    /// though its requests are not.
+    fn reads_ahead(&self, session: &Session) -> bool {
+        session.queue.len() < self.limits.session_in_flight
+            && !session.out.is_empty()
+            && session.input_bytes() < self.limits.input_ahead_bytes
     }
 
     /// Whether the session may take another request now.
     pub(super) fn may_take(&self, session: &Session) -> bool {
-        session.queue.len() < self.limits.session_in_flight
+        session.queue.len() < self.limits.session_in_flight && !self.has_its_share(session)
     }
 
     /// Why the driver must drop the connection now, every reply that is due being written or the client not reading them.

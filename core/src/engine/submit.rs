@@ -97,6 +97,8 @@ impl Engine {
         self.requests[request]
             .several_keys
             .append(&mut self.several_keys);
+        self.expect_reply(request);
+        let state = &mut self.sessions[session.index()];
         state.queue.push_back(request);
         if !state.client.permit_reply() {
             self.requests[request].visible = false;
@@ -232,13 +234,14 @@ impl Engine {
             return;
         }
         if state.queue.is_empty() {
-            state.out.extend_from_slice(reply);
+            self.give(session, reply);
         } else {
             let request = self.requests.insert(session, local_shape(state), self.now);
             state.queue.push_back(request);
             let entry = &mut self.requests[request];
             entry.reply.extend_from_slice(reply);
             entry.state = State::Done { executed: false };
+            self.recount_reply(request, reply.len());
         }
         self.mark_session_dirty(session);
     }

@@ -139,7 +139,12 @@ impl Engine {
                 "a known reply is due at once"
             );
             assert!(!session.unsettled, "nothing is left for later");
+            let mut replies = session.out.len();
+            self.for_each_outstanding(session, |request| replies += request.reply_bytes as usize);
+            assert_eq!(replies, session.reply_bytes, "replies are counted");
         }
+        let replies = self.sessions.iter().map(|(_, session)| session.reply_bytes);
+        assert_eq!(replies.sum::<usize>(), self.reply_bytes);
         assert!(
             owed <= self.requests.len() * 2,
             "each reply owed has a request or an ASKING"

@@ -43,6 +43,8 @@ pub struct Session {
     pub input: Option<Box<PendingInput>>,
     /// Replies ready to be written.
     pub out: BytesMut,
+    /// Bytes of `out`, of replies that wait for their turn, and of those expected for outstanding requests.
+    pub reply_bytes: usize,
     /// Snapshot generation by which the outstanding requests were routed; [`Self::MIXED`] if they differ [O1].
     pub sent_generation: u64,
     /// Outstanding requests that were refused, held, parked or sent again [O1].
@@ -72,6 +74,7 @@ impl Session {
             queue: VecDeque::new(),
             input: None,
             out: BytesMut::new(),
+            reply_bytes: 0,
             sent_generation: 0,
             disturbed: 0,
             barriers: 0,

@@ -115,6 +115,7 @@ fn poll_end(shared: &Shared, key: SessionKey, cx: &mut Context<'_>) -> Option<Cl
             Poll::Ready(Ok(())) => {
                 client.io.blocked = false;
                 flush::write_session(&mut shared.engine.borrow_mut(), key, &mut client.io);
+                shared.want_flush();
             }
             Poll::Ready(Err(_)) => return Some(CloseReason::Error),
             Poll::Pending => {}
@@ -181,15 +182,33 @@ fn half_closed(shared: &Shared, key: SessionKey) -> Turn {
     }
 }
 
-/// Waits until the replies of a client that sends nothing more are written.
+/// Waits until the replies of a client that sends nothing more are written, as long as it goes on reading them.
 async fn finish(shared: &Shared, key: SessionKey) -> CloseReason {
-    let written = std::future::poll_fn(|cx| match poll_end(shared, key, cx) {
-        Some(reason) => Poll::Ready(reason),
-        None => Poll::Pending,
-    });
-    tokio::time::timeout(GRACE, written)
-        .await
-        .unwrap_or(CloseReason::Client)
+    let mut left = outstanding(shared, key);
+    loop {
+        let written = std::future::poll_fn(|cx| match poll_end(shared, key, cx) {
+            Some(reason) => Poll::Ready(reason),
+            None => Poll::Pending,
+        });
+        if let Ok(reason) = tokio::time::timeout(GRACE, written).await {
+            return reason;
+        }
+        let before = std::mem::replace(&mut left, outstanding(shared, key));
+        if left == before {
+            return CloseReason::Client;
+        }
+    }
+}
+
+/// What a client is still owed: requests not taken, requests not answered, bytes not written.
+fn outstanding(shared: &Shared, key: SessionKey) -> Option<(usize, usize, usize)> {
+    let engine = shared.engine.borrow();
+    let session = engine.session(key)?;
+    Some((
+        session.input_bytes(),
+        session.queue.len(),
+        session.out.len(),
+    ))
 }
 
 /// Whether the client may be sending still when its connection is closed: it is we who end it.

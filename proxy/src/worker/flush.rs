@@ -4,15 +4,11 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::Poll;
 
-use bytes::Buf;
 use slotway_core::engine::{Action, Engine, LinkKey, SessionKey};
 use slotway_core::metrics::CloseReason;
 
 use super::link;
 use super::shared::{Io, PanicGuard, Shared};
-
-/// Capacity above which the buffer of a session is given back once everything is written.
-const KEPT_OUTPUT: usize = 64 << 10;
 
 /// Runs as long as the worker.
 pub(super) async fn run(shared: Rc<Shared>) {
@@ -48,6 +44,10 @@ fn flush(shared: &Rc<Shared>) {
                 client.io.wake();
             }
         }
+    }
+    if engine.has_work() {
+        // What was written made room for requests that had to wait.
+        shared.want_flush();
     }
     if engine.has_parked() && !shared.ticking_fast.replace(true) {
         shared.hurry.notify_one();
@@ -91,22 +91,13 @@ pub(super) fn write_link(engine: &mut Engine, key: LinkKey, io: &mut Io) {
 
 /// Writes the replies of a session, as far as the kernel takes them.
 pub(super) fn write_session(engine: &mut Engine, key: SessionKey, io: &mut Io) {
-    let mut total = 0;
     while !io.blocked {
-        let Some(output) = engine
-            .session_output(key)
-            .filter(|output| !output.is_empty())
-        else {
-            break;
-        };
+        let output = engine.session_output(key);
+        if output.is_empty() {
+            return;
+        }
         match io.write.try_write(output) {
-            Ok(written) => {
-                total += written;
-                output.advance(written);
-                if output.is_empty() && output.capacity() > KEPT_OUTPUT {
-                    *output = bytes::BytesMut::new();
-                }
-            }
+            Ok(written) => engine.on_session_written(key, written),
             Err(error) => {
                 on_write_error(io, &error);
                 if io.broken {
@@ -116,7 +107,6 @@ pub(super) fn write_session(engine: &mut Engine, key: SessionKey, io: &mut Io) {
             }
         }
     }
-    engine.count_written(total);
 }
 
 fn on_write_error(io: &mut Io, error: &std::io::Error) {

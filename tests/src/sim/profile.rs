@@ -118,6 +118,8 @@ impl Profile {
             ),
             park_timeout: Duration::from_millis(*pick(rng, &[300, 2_000, 10_000])),
             node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 5_000])),
+            output_pause_bytes: *pick(rng, &[200, 64 << 20, 64 << 20]),
+            reply_bytes: *pick(rng, &[1_000, 256 << 20, 256 << 20]),
             max_redirects: *pick(rng, &[1, 6, 6]),
             max_resends: *pick(rng, &[0, 2, 2]),
             links_per_node: *pick(rng, &[1, 1, 2, 3]),

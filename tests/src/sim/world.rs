@@ -213,15 +213,15 @@ impl World {
     pub(super) fn client_reads(&mut self, index: usize, all: bool) -> Result<(), Violation> {
         let client = &mut self.clients[index];
         let session = client.session;
-        if let Some(output) = self.engine.session_output(session)
-            && !output.is_empty()
-        {
+        let output = self.engine.session_output(session);
+        if !output.is_empty() {
             let count = if all {
                 output.len()
             } else {
                 self.rng.usize(1..=output.len())
             };
-            let bytes = output.split_to(count);
+            let bytes = output[..count].to_vec();
+            self.engine.on_session_written(session, count);
             note!(
                 self,
                 "client {session:?} gets {}",

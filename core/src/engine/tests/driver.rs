@@ -135,8 +135,10 @@ impl Driver {
 
     /// What the client got since the last call.
     pub(super) fn output(&mut self, client: SessionKey) -> String {
-        let output = self.engine.session_output(client).unwrap().split();
-        String::from_utf8(output.to_vec()).unwrap()
+        let output = self.engine.session_output(client).to_vec();
+        self.engine.on_session_written(client, output.len());
+        self.settle();
+        String::from_utf8(output).unwrap()
     }
 
     pub(super) fn owner(&self, key: &str) -> u16 {

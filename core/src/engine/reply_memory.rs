@@ -1,0 +1,112 @@
+//! How much memory replies may take: those a client has not read, those that wait for their turn, and those that are still to come.
+//!
+//! A request for a big reply is small, so counting requests bounds nothing: 50,000 pipelined requests for 600 KiB each are 2 MiB to
+//! read and 30 GB to answer, at the node as well as here. What a reply will take is not known before it is there, but commands
+//! repeat themselves: each is expected to be as big as the last ones of its command. A session that has its share outstanding gets
+//! no further request under way until it has read some.
+
+use super::{Engine, RequestKey, SessionKey};
+use crate::command::{COMMAND_COUNT, Spec};
+use crate::session::Session;
+
+/// What a reply is taken for while the command was never answered: more than most, so that a first burst is cautious.
+const UNKNOWN_REPLY: u32 = 64 << 10;
+
+/// What a session may have outstanding when the worker's memory for replies is used up.
+const LEAST_SHARE: usize = 64 << 10;
+
+/// Expected size of a reply, by command.
+#[derive(Debug)]
+pub(super) struct ReplySizes(Box<[u32]>);
+
+impl Default for ReplySizes {
+    fn default() -> Self {
+        Self(vec![UNKNOWN_REPLY; COMMAND_COUNT].into_boxed_slice())
+    }
+}
+
+impl ReplySizes {
+    fn of(&self, spec: &Spec) -> u32 {
+        self.0
+            .get(spec.id.index())
+            .copied()
+            .unwrap_or(UNKNOWN_REPLY)
+    }
+
+    /// Grows fast and shrinks slowly: expecting too much costs a little speed, expecting too little costs memory.
+    pub(super) fn note(&mut self, spec: &Spec, length: usize) {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        if let Some(expected) = self.0.get_mut(spec.id.index()) {
+            *expected = if length > *expected {
+                length.midpoint(*expected)
+            } else {
+                *expected - (*expected - length) / 16
+            };
+        }
+    }
+}
+
+impl Engine {
+    /// Counts the reply that a request for a node will have.
+    #[inline]
+    pub(super) fn expect_reply(&mut self, key: RequestKey) {
+        let request = &mut self.requests[key];
+        request.reply_bytes = self.reply_sizes.of(request.shape.spec);
+        if let Some(session) = request.session {
+            let bytes = request.reply_bytes as usize;
+            self.sessions[session.index()].reply_bytes += bytes;
+            self.reply_bytes += bytes;
+        }
+    }
+
+    /// The reply of `key` is known, or has moved, and takes `length` bytes of its own now.
+    #[inline]
+    pub(super) fn recount_reply(&mut self, key: RequestKey, length: usize) {
+        let request = &mut self.requests[key];
+        let before = request.reply_bytes as usize;
+        request.reply_bytes = u32::try_from(length).unwrap_or(u32::MAX);
+        let after = request.reply_bytes as usize;
+        if let Some(session) = request.session {
+            let session = &mut self.sessions[session.index()];
+            session.reply_bytes = session.reply_bytes + after - before;
+            self.reply_bytes = self.reply_bytes + after - before;
+        }
+    }
+
+    /// Gives the client a reply: it is counted until it is written.
+    #[inline]
+    pub(super) fn give(&mut self, session: SessionKey, reply: &[u8]) {
+        let session = &mut self.sessions[session.index()];
+        session.out.extend_from_slice(reply);
+        session.reply_bytes += reply.len();
+        self.reply_bytes += reply.len();
+    }
+
+    /// The kernel took the first `count` bytes of [`Self::session_output`].
+    pub fn on_session_written(&mut self, key: SessionKey, count: usize) {
+        self.metrics.downstream_written_bytes += count as u64;
+        let Some(session) = self.sessions.get_mut(key.index()) else {
+            return;
+        };
+        bytes::Buf::advance(&mut session.out, count);
+        if session.out.is_empty() && session.out.capacity() > super::sessions::KEPT_OUTPUT {
+            session.out = bytes::BytesMut::new();
+        }
+        session.reply_bytes -= count;
+        self.reply_bytes -= count;
+        if session.input.is_some() {
+            self.mark_unsettled(key);
+            self.run_pending();
+        }
+    }
+
+    /// Whether the session has as much outstanding as it may; never so if it has nothing.
+    pub(super) fn has_its_share(&self, session: &Session) -> bool {
+        let share = if self.reply_bytes < self.limits.reply_bytes {
+            self.limits.output_pause_bytes
+        } else {
+            LEAST_SHARE.min(self.limits.output_pause_bytes)
+        };
+        session.reply_bytes >= share
+    }
+}
