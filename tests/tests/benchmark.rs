@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 harness::on_full_matrix!(
     redis_benchmark_with_50_clients,
     redis_benchmark_with_500_clients,
-    redis_benchmark_with_values_of_1_kib,
+    redis_benchmark_with_50_clients_and_values_of_1_kib,
+    redis_benchmark_with_500_clients_and_values_of_1_kib,
     pipe_mode_loads_a_million_keys,
 );
 
@@ -73,35 +74,49 @@ fn benchmark(proxy: &Proxy, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn every_depth(version: Version, clients: &str) -> Result<()> {
+/// Pipelines of 1, 16 and 100 requests, with that many requests in all.
+fn every_depth(
+    version: Version,
+    clients: &str,
+    value_bytes: &str,
+    requests: [&str; 3],
+) -> Result<()> {
     let cluster = Cluster::new(version).replicas(0).start()?;
     let proxy = Proxy::new(&cluster).start()?;
-    for (depth, requests) in [("1", "5000"), ("16", "20000"), ("100", "50000")] {
-        benchmark(&proxy, &["-c", clients, "-P", depth, "-n", requests])?;
+    for (depth, requests) in ["1", "16", "100"].into_iter().zip(requests) {
+        benchmark(
+            &proxy,
+            &[
+                "-c",
+                clients,
+                "-P",
+                depth,
+                "-d",
+                value_bytes,
+                "-n",
+                requests,
+            ],
+        )?;
         cluster.flush()?;
     }
     Ok(())
 }
 
 fn redis_benchmark_with_50_clients(version: Version) -> Result<()> {
-    every_depth(version, "50")
+    every_depth(version, "50", "3", ["5000", "20000", "50000"])
 }
 
 fn redis_benchmark_with_500_clients(version: Version) -> Result<()> {
-    every_depth(version, "500")
+    every_depth(version, "500", "3", ["5000", "20000", "50000"])
 }
 
-fn redis_benchmark_with_values_of_1_kib(version: Version) -> Result<()> {
-    let cluster = Cluster::new(version).replicas(0).start()?;
-    let proxy = Proxy::new(&cluster).start()?;
-    for (depth, requests) in [("1", "2000"), ("16", "5000")] {
-        benchmark(
-            &proxy,
-            &["-c", "50", "-P", depth, "-n", requests, "-d", "1024"],
-        )?;
-        cluster.flush()?;
-    }
-    Ok(())
+fn redis_benchmark_with_50_clients_and_values_of_1_kib(version: Version) -> Result<()> {
+    every_depth(version, "50", "1024", ["2000", "5000", "10000"])
+}
+
+/// The longest lists make 600 KiB a reply, 6 GB in all that is asked for at once: more than the servers and the proxy may hold.
+fn redis_benchmark_with_500_clients_and_values_of_1_kib(version: Version) -> Result<()> {
+    every_depth(version, "500", "1024", ["2000", "8000", "10000"])
 }
 
 /// [R5], big
