@@ -159,6 +159,7 @@ impl Client {
             self.violation(format!("client {}: the whole batch: {seen}", self.number));
         }
         self.report.longest_batch = self.report.longest_batch.max(started.elapsed());
+        self.common.batches[self.number].fetch_add(1, Ordering::Relaxed);
         true
     }
 

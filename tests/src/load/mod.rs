@@ -187,6 +187,8 @@ struct Common {
     stop: AtomicBool,
     /// Good replies so far
     good: AtomicU64,
+    /// Batches that each client has finished
+    batches: Vec<AtomicU64>,
     /// First violation, shown as soon as the test looks
     violation: Shared<Option<String>>,
 }
@@ -207,6 +209,9 @@ impl Load {
         let common = Arc::new(Common {
             stop: AtomicBool::new(false),
             good: AtomicU64::new(0),
+            batches: std::iter::repeat_with(AtomicU64::default)
+                .take(options.connections)
+                .collect(),
             violation: Shared::new(None),
         });
         let mut clients = Vec::new();
@@ -228,19 +233,31 @@ impl Load {
         self.common.good.load(Ordering::Relaxed)
     }
 
-    /// Waits for this many further good replies.
+    /// Waits for this many further good replies, and until every client has finished a batch that it began meanwhile: what one
+    /// fault held up must be through before the next one, or the two look like one long gap.
     ///
     /// # Errors
     /// If they do not come within 30 seconds, or a violation was seen.
     pub fn wait_for(&self, replies: u64) -> Result<()> {
         let target = self.good() + replies;
+        let before = self.batches();
         wait_until(Duration::from_secs(30), "the load gets its replies", || {
-            Ok(self.good() >= target || self.common.violation.with(|seen| seen.is_some()))
+            let all_went_on = before
+                .iter()
+                .zip(self.batches())
+                .all(|(before, now)| now >= before + 2);
+            let violated = self.common.violation.with(|seen| seen.is_some());
+            Ok((self.good() >= target && all_went_on) || violated)
         })?;
         match self.common.violation.with(|seen| seen.clone()) {
             Some(violation) => bail!("violation: {violation}"),
             None => Ok(()),
         }
+    }
+
+    fn batches(&self) -> Vec<u64> {
+        let batches = self.common.batches.iter();
+        batches.map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
     /// Ends the load: outstanding replies are read and all keys are checked once more.
