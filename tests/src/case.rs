@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Lines shown of each log when a case fails.
 const LOG_LINES: usize = 30;
 
+/// Bytes that must be free in memory for the files of the tests to go there.
+const ROOM: u64 = 2 << 30;
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
@@ -46,10 +49,23 @@ pub fn case_dir(name: &str) -> Result<PathBuf> {
 
 fn new_directory() -> Result<PathBuf> {
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("slotway-tests-{}-{n}", std::process::id()));
+    let directory = parent().join(format!("slotway-tests-{}-{n}", std::process::id()));
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
     Ok(directory)
+}
+
+/// Where the directories are: in memory if there is room and nothing else was asked for. Servers write the state of their cluster
+/// through to the disk, and one that waits for a slow disk looks dead to the others.
+fn parent() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    let has_room = rustix::fs::statvfs(&memory)
+        .is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) >= ROOM);
+    if has_room && std::env::var_os("TMPDIR").is_none() {
+        memory
+    } else {
+        std::env::temp_dir()
+    }
 }
 
 /// Cleans up after a case, also when it panics.

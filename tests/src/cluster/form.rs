@@ -8,9 +8,13 @@ use crate::wait::wait_until;
 use anyhow::{Context, Result, ensure};
 use std::net::SocketAddrV4;
 use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
 /// Between the ports of nodes that share an IP.
 const PORTS_APART: u16 = 10;
+
+/// After this time nodes that do not know each other yet are introduced again. Well above what it usually takes.
+const MEET_AGAIN: Duration = Duration::from_secs(8);
 
 /// Starts all servers of a cluster, side by side.
 pub(super) fn launch(options: &ClusterOptions) -> Result<Cluster> {
@@ -107,15 +111,21 @@ impl Cluster {
         meet_all(&self.nodes)
     }
 
-    /// Waits until every node has a link to every other.
+    /// Waits until every node has a link to every other. An introduction is forgotten if the other side takes too long to answer it,
+    /// so it is repeated.
     ///
     /// # Errors
     /// If that does not happen in time.
     pub fn wait_everybody_connected(&self) -> Result<()> {
+        let mut introduced = Instant::now();
         wait_until(
             SETTLE_DEADLINE,
             "every node is connected to every other",
             || {
+                if introduced.elapsed() > MEET_AGAIN {
+                    introduced = Instant::now();
+                    meet_all(&self.nodes)?;
+                }
                 for node in &self.nodes {
                     let view = View::of(node)?;
                     ensure!(
