@@ -9,6 +9,9 @@ use crate::engine::{NodeKey, RequestKey};
 use crate::resp::{Protocol, ReplyScanner};
 use crate::time::Timestamp;
 
+/// Room a link keeps for requests when it has none.
+const KEPT_LOG: usize = 1 << 20;
+
 /// Where a link is in its life.
 #[derive(Debug)]
 pub enum LinkPhase {
@@ -44,6 +47,27 @@ pub struct InFlight {
     pub end: u64,
 }
 
+/// A string of a reply that is passed on while it arrives.
+#[derive(Debug)]
+pub struct Passage {
+    /// Bytes of the reply.
+    pub length: usize,
+    /// Bytes of it still to come, at least one.
+    pub left: usize,
+}
+
+impl Passage {
+    /// Takes the next bytes, at most [`Self::left`]; whether they end as a string has to, if it ends in them.
+    pub fn take(&mut self, piece: &[u8]) -> bool {
+        self.left -= piece.len();
+        // Of the two bytes at the end of the whole, those that are in this piece.
+        let end = b"\r\n".get(..2_usize.saturating_sub(self.left));
+        let expected = end.unwrap_or_default();
+        let last = piece.len().min(expected.len());
+        piece.ends_with(expected.get(expected.len() - last..).unwrap_or_default())
+    }
+}
+
 /// One connection to a node.
 #[derive(Debug)]
 pub struct Link {
@@ -69,6 +93,14 @@ pub struct Link {
     pub scanner: ReplyScanner,
     /// Bytes of a reply that has begun to arrive.
     pub partial: BytesMut,
+    /// The reply to the oldest request is being passed on.
+    pub passage: Option<Passage>,
+    /// Is not to be read until a client has caught up.
+    pub held: bool,
+    /// Takes no further requests: its node does not know it any more.
+    pub detached: bool,
+    /// For sessions with big requests or replies: closed when it is not used.
+    pub bulk: bool,
     in_flight: VecDeque<InFlight>,
     log: BytesMut,
     head: u64,
@@ -91,6 +123,10 @@ impl Link {
             opened: now,
             scanner: ReplyScanner::default(),
             partial: BytesMut::new(),
+            passage: None,
+            held: false,
+            detached: false,
+            bulk: false,
             in_flight: VecDeque::new(),
             log: BytesMut::new(),
             head: 0,
@@ -190,6 +226,12 @@ impl Link {
         self.oldest().is_some_and(|entry| self.is_written(entry))
     }
 
+    /// Whether it takes no further requests and owes nothing.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.detached && self.in_flight.is_empty() && !matches!(self.phase, LinkPhase::Closed)
+    }
+
     /// Bytes held for requests that are not answered.
     #[must_use]
     pub fn buffered(&self) -> usize {
@@ -210,6 +252,15 @@ impl Link {
         self.log
             .advance(offset(position, self.head).min(self.log.len()));
         self.head = self.head.max(position);
+        give_back(&mut self.log, KEPT_LOG);
+    }
+}
+
+/// Gives back the room of an empty buffer if it is more than `kept`. Its capacity alone does not tell: what was taken off the
+/// front is still allocated, for use by the next bytes.
+pub fn give_back(buffer: &mut BytesMut, kept: usize) {
+    if buffer.is_empty() && buffer.try_reclaim(kept + 1) {
+        *buffer = BytesMut::new();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The end of a request: its reply goes to the client in the order of the requests [G1].
 
 use super::request::State;
-use super::{Engine, RequestKey, SessionKey};
+use super::{Engine, RequestKey, SessionKey, passage};
 use crate::metrics::Outcome;
 
 impl Engine {
@@ -45,6 +45,11 @@ impl Engine {
         self.metrics
             .proxy
             .record(total.saturating_sub(request.backend_micros));
+        if reply.len() >= passage::BIG || session.big > 0 {
+            self.note_size(session_key, reply.len());
+        }
+        let request = &mut self.requests[key];
+        let session = &mut self.sessions[session_key.index()];
         if session.queue.front() == Some(&key) {
             let visible = request.visible;
             session.queue.pop_front();

@@ -13,6 +13,9 @@ const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 /// Capacity above which the private copy of a request's bytes is given back once it is in a link's log.
 const KEPT_BODY: usize = 1024;
 
+/// Links to one node for sessions with big requests or replies.
+const BULK_LINKS: usize = 32;
+
 impl Engine {
     /// Sends a request to the owner of its slot or to where a node pointed, or lets it wait for a link or a topology. Its bytes
     /// are `raw`, or its own copy.
@@ -79,8 +82,14 @@ impl Engine {
         }
     }
 
-    /// Which of several links to a node a session uses: always the same, so that its requests keep their order [O1].
+    /// Which of several links to a node a session uses: always the same, so that its requests keep their order [O1]. Those with big
+    /// requests or replies have links of their own, so that small ones do not wait behind them.
     pub(super) fn affinity(&self, session: SessionKey) -> usize {
-        session.index() % self.limits.links_per_node
+        let shared = self.limits.links_per_node;
+        if self.sessions[session.index()].big > 0 {
+            shared + session.index() % BULK_LINKS
+        } else {
+            session.index() % shared
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! From the bytes of a client to its commands.
 
 use super::{Engine, SessionKey};
+use crate::backend::give_back;
 use crate::metrics::CloseReason;
 use crate::resp::{Args, DecodeStep, RequestDecoder, RequestError, RequestLimits, inline_to_resp};
 use crate::session::{PendingInput, Session};
@@ -70,8 +71,9 @@ impl Engine {
 
     pub(super) fn keep_spare_input(&mut self, mut input: Box<PendingInput>) {
         input.bytes.clear();
+        give_back(&mut input.bytes, SPARE_CAPACITY);
         input.decoder.reset();
-        if self.spare_inputs.len() < SPARE_INPUTS && input.bytes.capacity() <= SPARE_CAPACITY {
+        if self.spare_inputs.len() < SPARE_INPUTS {
             self.spare_inputs.push(input);
         }
     }

@@ -36,6 +36,8 @@ pub struct Limits {
     pub output_pause_bytes: usize,
     /// The same for all sessions of one worker; beyond it a session gets 64 KiB or one request.
     pub reply_bytes: usize,
+    /// Strings of this size are passed on while they arrive.
+    pub pass_on_bytes: usize,
     /// Bytes taken in from a client that does not read its replies, while its requests wait.
     pub input_ahead_bytes: usize,
     /// Reply bytes a client has not read above which it is disconnected [D13].
@@ -61,6 +63,7 @@ impl Default for Limits {
             max_resends: 2,
             output_pause_bytes: 64 << 20,
             reply_bytes: 256 << 20,
+            pass_on_bytes: 128 << 10,
             input_ahead_bytes: 64 << 20,
             output_max_bytes: 256 << 20,
             links_per_node: 1,

@@ -17,6 +17,9 @@ const UNCERTAIN: &[u8] =
 /// First pause after a failed connection attempt, doubled up to the second value [HL3].
 const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// Links for big requests and replies are closed when they were not used for this long.
+const BULK_IDLE: Duration = Duration::from_secs(10);
+
 /// Pause after a node refused the credentials: trying faster only fills its log.
 const AUTHENTICATION_PAUSE: Duration = Duration::from_secs(5);
 
@@ -69,10 +72,9 @@ impl Engine {
             };
         }
         let address = entry.address.clone();
-        let link = LinkKey::from_index(
-            self.links
-                .insert(Link::connecting(node, protocol, self.now)),
-        );
+        let mut link = Link::connecting(node, protocol, self.now);
+        link.bulk = index >= self.limits.links_per_node;
+        let link = LinkKey::from_index(self.links.insert(link));
         self.nodes[node].set_link(protocol, index, Some(link));
         self.actions.push_back(Action::Connect { link, address });
         Route::Coming(link)
@@ -184,6 +186,12 @@ impl Engine {
         }
         let missing_resp3 = matches!(loss, LinkLoss::Handshake(HandshakeFailure::NoResp3));
         self.note_loss(node, &loss);
+        let link = &mut self.links[key.index()];
+        if link.passage.take().is_some()
+            && let Some(Owed::Request(request)) = link.oldest().map(|entry| entry.owed)
+        {
+            self.cut_off(request);
+        }
         while let Some(entry) = self.links[key.index()].oldest().copied() {
             self.judge(key, entry);
             self.links[key.index()].pop();
@@ -281,9 +289,9 @@ impl Engine {
             .iter()
             .filter(|(_, link)| {
                 let node = &self.nodes[link.node];
-                !node.known
-                    && (node.id.is_some()
-                        || self.now.since(link.progress) >= self.limits.node_timeout)
+                let idle = self.now.since(link.progress);
+                let left = !node.known && (node.id.is_some() || idle >= self.limits.node_timeout);
+                left || (link.bulk && idle >= BULK_IDLE) || link.is_spent()
             })
             .filter(|(_, link)| {
                 link.owed() == 0

@@ -23,6 +23,7 @@ mod local;
 mod nodes;
 mod order;
 mod park;
+mod passage;
 mod refusal;
 mod replies;
 mod reply_memory;
@@ -66,6 +67,8 @@ pub enum Action {
     },
     /// Close the connection of this link; report with [`Engine::on_link_closed`].
     CloseLink(LinkKey),
+    /// Read from this link again, after [`Engine::wants_link_input`] had said no.
+    ResumeLink(LinkKey),
     /// Tell discovery.
     Hint(Hint),
 }

@@ -1,17 +1,17 @@
 //! From the bytes of a node to the requests they answer.
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 
 use super::links::LinkLoss;
 use super::{Engine, LinkKey, RequestKey};
-use crate::backend::{HandshakeStep, InFlight, LinkPhase, Owed};
+use crate::backend::{HandshakeStep, InFlight, LinkPhase, Owed, give_back};
 use crate::metrics::Outcome;
 use crate::reply::{Asked, classify};
 use crate::resp::ReplyScanner;
 use crate::router;
 use crate::topology::{Hint, RefreshReason};
 
-/// Capacity above which the buffer of an unfinished reply is given back when it is empty.
+/// Room a link keeps for an unfinished reply when there is none.
 const KEPT_PARTIAL: usize = 64 << 10;
 
 impl Engine {
@@ -28,6 +28,22 @@ impl Engine {
         if link.is_ready() {
             self.nodes[link.node].heard = self.now;
         }
+        let bytes = match self.pass_on(key, bytes) {
+            Ok(rest) => rest,
+            Err(loss) => {
+                self.lose_link(key, loss);
+                &[]
+            }
+        };
+        if !bytes.is_empty() {
+            self.take_bytes(key, bytes);
+        }
+        self.run_pending();
+    }
+
+    /// Takes bytes at the beginning of a reply, or behind those of one that are here already.
+    fn take_bytes(&mut self, key: LinkKey, bytes: &[u8]) {
+        let link = &mut self.links[key.index()];
         let mut scanner = std::mem::take(&mut link.scanner);
         let mut partial = std::mem::take(&mut link.partial);
         if partial.is_empty() {
@@ -37,15 +53,15 @@ impl Engine {
             partial.extend_from_slice(bytes);
             let used = self.take_replies(key, &partial, &mut scanner);
             partial.advance(used);
-            if partial.is_empty() && partial.capacity() > KEPT_PARTIAL {
-                partial = BytesMut::new();
-            }
+            give_back(&mut partial, KEPT_PARTIAL);
         }
         if let Some(link) = self.links.get_mut(key.index()) {
             link.scanner = scanner;
             link.partial = partial;
+            if !link.partial.is_empty() {
+                self.begin_passage(key);
+            }
         }
-        self.run_pending();
     }
 
     /// Takes whole replies off the front of `bytes`; gives the number of bytes used.
@@ -163,7 +179,7 @@ impl Engine {
     }
 
     #[inline]
-    fn count_answer(&mut self, link: LinkKey, request: RequestKey) {
+    pub(super) fn count_answer(&mut self, link: LinkKey, request: RequestKey) {
         let request = &mut self.requests[request];
         let backend = self.now.micros_since(request.sent);
         request.backend_micros += backend;

@@ -6,11 +6,15 @@
 //! no further request under way until it has read some.
 
 use super::{Engine, RequestKey, SessionKey};
+use crate::backend::give_back;
 use crate::command::{COMMAND_COUNT, Spec};
 use crate::session::Session;
 
 /// What a reply is taken for while the command was never answered: more than most, so that a first burst is cautious.
 const UNKNOWN_REPLY: u32 = 64 << 10;
+
+/// Room a session keeps for replies when it has none.
+const KEPT_OUTPUT: usize = 64 << 10;
 
 /// What a session may have outstanding when the worker's memory for replies is used up.
 const LEAST_SHARE: usize = 64 << 10;
@@ -77,6 +81,9 @@ impl Engine {
     #[inline]
     pub(super) fn give(&mut self, session: SessionKey, reply: &[u8]) {
         let session = &mut self.sessions[session.index()];
+        if session.cut_off {
+            return;
+        }
         session.out.extend_from_slice(reply);
         session.reply_bytes += reply.len();
         self.reply_bytes += reply.len();
@@ -89,12 +96,12 @@ impl Engine {
             return;
         };
         bytes::Buf::advance(&mut session.out, count);
-        if session.out.is_empty() && session.out.capacity() > super::sessions::KEPT_OUTPUT {
-            session.out = bytes::BytesMut::new();
-        }
+        give_back(&mut session.out, KEPT_OUTPUT);
         session.reply_bytes -= count;
         self.reply_bytes -= count;
-        if session.input.is_some() {
+        let waits = session.input.is_some();
+        self.resume_link(key);
+        if waits {
             self.mark_unsettled(key);
             self.run_pending();
         }

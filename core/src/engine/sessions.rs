@@ -2,15 +2,13 @@
 
 use std::rc::Rc;
 
+use super::links::LinkLoss;
 use super::request::State;
 use super::{Engine, RequestKey, SessionKey};
 use crate::local::Environment;
 use crate::metrics::CloseReason;
 use crate::session::Session;
 use crate::session::client_state::ClientState;
-
-/// Capacity above which the buffer of a session is given back once everything is written.
-pub(super) const KEPT_OUTPUT: usize = 64 << 10;
 
 impl Engine {
     /// Takes a client that has just connected. The driver keeps the key until [`Self::remove_session`].
@@ -34,6 +32,10 @@ impl Engine {
         self.reply_bytes -= session.reply_bytes;
         for request in std::mem::take(&mut session.queue) {
             self.abandon(request);
+        }
+        if let Some(link) = session.holds {
+            // Nobody wants the rest of what it is in the middle of.
+            self.lose_link(link, LinkLoss::Retired);
         }
         if let Some(input) = session.input.take() {
             self.keep_spare_input(input);
@@ -111,6 +113,9 @@ impl Engine {
     #[must_use]
     pub fn must_close(&self, key: SessionKey) -> Option<CloseReason> {
         let session = self.sessions.get(key.index())?;
+        if session.cut_off {
+            return Some(CloseReason::Error);
+        }
         if session.out.len() > self.limits.output_max_bytes {
             return Some(CloseReason::OutputLimit);
         }

@@ -70,6 +70,8 @@ impl Engine {
         match link.phase {
             LinkPhase::Connecting | LinkPhase::Closed => false,
             LinkPhase::Handshaking(_) => silence >= limit.min(HANDSHAKE_TIMEOUT),
+            // It is not read, for a client that does not keep up; but not for ever.
+            LinkPhase::Ready if link.held => silence >= self.limits.busy_timeout,
             LinkPhase::Ready if link.owed() == 0 || silence < limit => false,
             LinkPhase::Ready => {
                 let answers_elsewhere = !link.probe && self.now.since(node.heard) < limit;
@@ -83,7 +85,7 @@ impl Engine {
         let mut silent: Vec<NodeKey> = self
             .links
             .iter()
-            .filter(|(_, link)| link.is_ready() && !link.probe && link.owed() > 0)
+            .filter(|(_, link)| link.is_ready() && !link.probe && !link.held && link.owed() > 0)
             .filter(|(_, link)| self.now.since(link.progress) >= interval)
             .map(|(_, link)| link.node)
             .collect();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::request::{Launch, Shape, State};
-use super::{Engine, SessionKey};
+use super::{Engine, SessionKey, passage};
 use crate::command::{
     KeyList, Lookup, Spec, id, lookup, write_arity_error, write_not_supported,
     write_unknown_command, write_unknown_subcommand,
@@ -83,6 +83,9 @@ impl Engine {
         keyed: bool,
         raw: &[u8],
     ) {
+        if raw.len() >= passage::BIG {
+            self.note_size(session, raw.len());
+        }
         let state = &mut self.sessions[session.index()];
         let shape = Shape {
             spec,

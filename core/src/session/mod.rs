@@ -16,7 +16,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 
 use crate::command::CommandId;
-use crate::engine::RequestKey;
+use crate::engine::{LinkKey, RequestKey};
 use crate::local::Environment;
 use crate::metrics::CloseReason;
 use crate::resp::RequestDecoder;
@@ -53,6 +53,12 @@ pub struct Session {
     pub barriers: u32,
     /// Why the session ends as soon as all replies are out; no further request is taken.
     pub closing: Option<CloseReason>,
+    /// A reply was given in part and its end will never come: nothing may be written any more.
+    pub cut_off: bool,
+    /// Above 0 while it has big requests or replies: its links are not those of the others.
+    pub big: u8,
+    /// The link that is not read until this client has caught up.
+    pub holds: Option<LinkKey>,
     /// The command last taken, for CLIENT LIST.
     pub last_command: Option<CommandId>,
     /// Listed among the sessions with bytes to write or news for the shell.
@@ -79,6 +85,9 @@ impl Session {
             disturbed: 0,
             barriers: 0,
             closing: None,
+            cut_off: false,
+            big: 0,
+            holds: None,
             last_command: None,
             dirty: false,
             unsettled: false,

@@ -70,6 +70,11 @@ fn act(shared: &Rc<Shared>, action: Action) {
                 io.wake();
             }
         }
+        Action::ResumeLink(key) => {
+            if let Some(Some(io)) = shared.links.borrow().get(key.index()) {
+                io.wake();
+            }
+        }
         Action::Hint(hint) => shared.hint(hint),
     }
 }

@@ -75,6 +75,10 @@ fn poll(
         if poll_room(shared, key, cx) {
             return Poll::Ready(LinkLoss::Closed);
         }
+        if !shared.engine.borrow().wants_link_input(key) {
+            // The flush task wakes this one when a client has caught up.
+            return Poll::Pending;
+        }
         let mut scratch = shared.scratch.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         match ready!(Pin::new(&mut *read).poll_read(cx, &mut buffer)) {

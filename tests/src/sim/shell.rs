@@ -74,7 +74,7 @@ impl World {
                     self.adopt(self.snapshot.with_moved_slots(&[(slot, target)]));
                 }
             }
-            Action::Hint(_) => {}
+            Action::ResumeLink(_) | Action::Hint(_) => {}
         }
         Ok(())
     }

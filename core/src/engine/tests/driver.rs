@@ -55,6 +55,8 @@ struct Connection {
     probe: bool,
     bytes: Vec<u8>,
     commands: Vec<String>,
+    /// How many of them had a reply, as far as whole ones were given.
+    answered: usize,
 }
 
 pub(super) struct Driver {
@@ -67,6 +69,8 @@ pub(super) struct Driver {
     pub(super) open: bool,
     /// Nodes take new connections and bytes, but say nothing of their own.
     pub(super) mute: bool,
+    /// Longest output of a client so far.
+    pub(super) peak_output: usize,
     now: Timestamp,
     /// Nodes number their connections upwards.
     pub(super) next_client_id: u32,
@@ -97,6 +101,7 @@ impl Driver {
             pending: Vec::new(),
             open: true,
             mute: false,
+            peak_output: 0,
             now: Timestamp::ZERO,
             next_client_id: 100,
         }
@@ -136,6 +141,7 @@ impl Driver {
     /// What the client got since the last call.
     pub(super) fn output(&mut self, client: SessionKey) -> String {
         let output = self.engine.session_output(client).to_vec();
+        self.peak_output = self.peak_output.max(output.len());
         self.engine.on_session_written(client, output.len());
         self.settle();
         String::from_utf8(output).unwrap()
@@ -166,6 +172,37 @@ impl Driver {
 
     pub(super) fn reply(&mut self, port: u16, bytes: &str) {
         let link = self.link(port, Protocol::Resp2);
+        self.reply_on(link, bytes);
+    }
+
+    /// Gives `reply` to everything that was asked of the node, on all its connections; how much that was.
+    pub(super) fn answer_all(&mut self, port: u16, reply: &str) -> usize {
+        let asked: Vec<(LinkKey, usize)> = self
+            .connections
+            .iter()
+            .filter(|(_, to)| to.port == port && to.commands.len() > to.answered)
+            .map(|(link, to)| (*link, to.commands.len() - to.answered))
+            .collect();
+        for (link, count) in &asked {
+            self.reply_on(*link, &reply.repeat(*count));
+        }
+        asked.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Replies on the one connection to the node where something was asked.
+    pub(super) fn reply_where_asked(&mut self, port: u16, bytes: &str) {
+        let asked = self
+            .connections
+            .iter()
+            .find(|(_, to)| to.port == port && to.commands.len() > to.answered);
+        let link = *asked.expect("nothing was asked").0;
+        self.reply_on(link, bytes);
+    }
+
+    fn reply_on(&mut self, link: LinkKey, bytes: &str) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.answered = connection.commands.len();
+        }
         self.engine.on_link_read(link, bytes.as_bytes());
         self.settle();
     }
@@ -265,6 +302,7 @@ impl Driver {
                     probe: self.is_connected(address.port),
                     bytes: Vec::new(),
                     commands: Vec::new(),
+                    answered: 0,
                 };
                 self.connections.insert(link, connection);
                 self.engine.on_link_connected(link);
@@ -274,6 +312,7 @@ impl Driver {
                 self.connections.remove(&link);
                 self.engine.on_link_closed(link, LinkLoss::Closed);
             }
+            Action::ResumeLink(_) => {}
             Action::Hint(hint) => self.hints.push(hint),
         }
     }

@@ -123,6 +123,16 @@ impl ReplyScanner {
         self.body.map(|(len, _)| self.pos + len + 2)
     }
 
+    /// As [`Self::expected_len`], if the reply is nothing but this string, of a kind whose bytes mean nothing to the protocol.
+    #[must_use]
+    pub fn lone_string_len(&self) -> Option<usize> {
+        let alone = self.outstanding == 1 && self.streams.is_empty() && !self.in_chunks;
+        match self.body {
+            Some((_, false)) if alone => self.expected_len(),
+            _ => None,
+        }
+    }
+
     /// Looks for the end of the reply that starts at `buf[0]`: the index after its last byte.
     ///
     /// On `None` the caller calls again with the same bytes and more. After `Some` the next call starts with the next reply. An
