@@ -139,6 +139,11 @@ impl Link {
         self.in_flight.front()
     }
 
+    /// The replies owed, oldest first.
+    pub fn in_flight(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter()
+    }
+
     /// Number of replies owed.
     #[must_use]
     pub fn owed(&self) -> usize {
