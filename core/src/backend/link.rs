@@ -65,6 +65,8 @@ pub struct Link {
     pub client_id: Option<i64>,
     /// When the connection was asked for.
     pub opened: Timestamp,
+    /// When its handshake was over.
+    pub ready_at: Option<Timestamp>,
     /// End of a reply that has begun to arrive.
     pub scanner: ReplyScanner,
     /// Bytes of a reply that has begun to arrive.
@@ -89,6 +91,7 @@ impl Link {
             progress: now,
             client_id: None,
             opened: now,
+            ready_at: None,
             scanner: ReplyScanner::default(),
             partial: BytesMut::new(),
             in_flight: VecDeque::new(),
