@@ -89,6 +89,8 @@ pub struct Link {
     pub client_id: Option<i64>,
     /// When the connection was asked for.
     pub opened: Timestamp,
+    /// When its handshake was over.
+    pub ready_at: Option<Timestamp>,
     /// End of a reply that has begun to arrive.
     pub scanner: ReplyScanner,
     /// Bytes of a reply that has begun to arrive.
@@ -121,6 +123,7 @@ impl Link {
             progress: now,
             client_id: None,
             opened: now,
+            ready_at: None,
             scanner: ReplyScanner::default(),
             partial: BytesMut::new(),
             passage: None,
@@ -173,6 +176,11 @@ impl Link {
     #[must_use]
     pub fn oldest(&self) -> Option<&InFlight> {
         self.in_flight.front()
+    }
+
+    /// The replies owed, oldest first.
+    pub fn in_flight(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter()
     }
 
     /// Number of replies owed.

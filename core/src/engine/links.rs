@@ -115,6 +115,7 @@ impl Engine {
             node.fences.retain(|id| !handshake.fences().contains(id));
         }
         link.phase = LinkPhase::Ready;
+        link.ready_at = Some(self.now);
         link.release_written();
         node.heard = self.now;
         if link.probe {

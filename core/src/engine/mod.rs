@@ -16,6 +16,7 @@ mod deliver;
 mod dispatch;
 mod group;
 mod input;
+mod invariants;
 mod keys;
 mod limits;
 mod links;

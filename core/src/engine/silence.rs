@@ -132,15 +132,17 @@ impl Engine {
     }
 
     /// The probe is through its handshake. A server numbers its connections upwards: if the probe's number is lower than that of an
-    /// older connection, the process at the other end of that one is gone, without a word.
+    /// older connection, the process at the other end of that one is gone, without a word. Older is what was in use before the
+    /// probe was asked for: the number of one opened meanwhile may be higher.
     pub(super) fn on_probe_ready(&mut self, probe: LinkKey) {
         let link = &self.links[probe.index()];
-        let (node, number) = (link.node, link.client_id);
+        let (node, number, opened) = (link.node, link.client_id, link.opened);
         let orphaned: Vec<LinkKey> = self
             .links
             .iter()
             .filter(|(_, link)| link.node == node && !link.probe)
-            .filter(|(_, link)| link.is_ready() && number.is_some() && link.client_id > number)
+            .filter(|(_, link)| link.is_ready() && link.ready_at < Some(opened))
+            .filter(|(_, link)| number.is_some() && link.client_id > number)
             .map(|(index, _)| LinkKey::from_index(index))
             .collect();
         for key in orphaned {

@@ -70,7 +70,7 @@ impl Engine {
     }
 
     /// Visits the requests in the queue of a session and the parts of those that have some.
-    fn for_each_outstanding(&self, session: &Session, mut visit: impl FnMut(&Request)) {
+    pub(super) fn for_each_outstanding(&self, session: &Session, mut visit: impl FnMut(&Request)) {
         for key in &session.queue {
             let request = &self.requests[*key];
             visit(request);
@@ -114,40 +114,5 @@ impl Engine {
             generation: self.snapshot.generation,
             links: links.collect(),
         }
-    }
-
-    /// Checks what must hold between any two calls; for tests.
-    ///
-    /// # Panics
-    /// If an invariant is broken.
-    #[doc(hidden)]
-    pub fn check_invariants(&self) {
-        let loaded = self.links.iter().filter(|(_, link)| !link.probe);
-        let owed: usize = loaded.map(|(_, link)| link.owed()).sum();
-        for (_, session) in &self.sessions {
-            let mut disturbed = 0;
-            self.for_each_outstanding(session, |request| disturbed += u32::from(request.disturbed));
-            assert_eq!(
-                disturbed, session.disturbed,
-                "disturbed requests are counted"
-            );
-            assert!(
-                !session
-                    .queue
-                    .front()
-                    .is_some_and(|key| self.requests[*key].is_done()),
-                "a known reply is due at once"
-            );
-            assert!(!session.unsettled, "nothing is left for later");
-            let mut replies = session.out.len();
-            self.for_each_outstanding(session, |request| replies += request.reply_bytes as usize);
-            assert_eq!(replies, session.reply_bytes, "replies are counted");
-        }
-        let replies = self.sessions.iter().map(|(_, session)| session.reply_bytes);
-        assert_eq!(replies.sum::<usize>(), self.reply_bytes);
-        assert!(
-            owed <= self.requests.len() * 2,
-            "each reply owed has a request or an ASKING"
-        );
     }
 }

@@ -269,6 +269,15 @@ impl Driver {
         self.settle();
     }
 
+    /// Opens one of the connections that were asked for.
+    pub(super) fn connect_pending(&mut self, index: usize) {
+        let (link, address) = self.pending.remove(index);
+        self.open = true;
+        self.act(Action::Connect { link, address });
+        self.settle();
+        self.open = false;
+    }
+
     /// Refuses all connections that were asked for.
     pub(super) fn refuse_pending(&mut self) {
         for (link, _) in std::mem::take(&mut self.pending) {

@@ -130,6 +130,27 @@ fn a_node_that_started_anew_answers_for_itself_only_hl2() {
     assert_eq!(driver.requests(node), ["GET k"]);
 }
 
+/// The node numbers the probe, then a connection that is used before the probe is through its handshake.
+#[test]
+fn a_connection_opened_beside_a_probe_is_not_taken_for_an_orphan_hl2() {
+    let mut driver = Driver::new();
+    let (stuck, other) = (driver.client(), driver.client());
+    driver.send(stuck, "SET k 1");
+    driver.open = false;
+    driver.pass(Duration::from_millis(1100));
+    assert_eq!(driver.pending.len(), 1, "the probe");
+    driver.send(other, "HELLO 3");
+    driver.output(other);
+    driver.send(other, "SET k 2");
+    driver.next_client_id = 102;
+    driver.connect_pending(1);
+    driver.next_client_id = 101;
+    driver.connect_pending(0);
+    assert_eq!(driver.output(other), "");
+    driver.reply_resp3(driver.owner("k"), "+OK\r\n");
+    assert_eq!(driver.output(other), "+OK\r\n");
+}
+
 #[test]
 fn discovery_is_told_of_silence_long_before_the_node_is_given_up() {
     let mut driver = Driver::new();
