@@ -4,6 +4,7 @@ mod driver;
 mod failures;
 mod order;
 mod parts;
+mod reconnect;
 mod reply_memory;
 mod silence;
 mod topology;
