@@ -7,6 +7,7 @@ mod parts;
 mod reconnect;
 mod reply_memory;
 mod silence;
+mod soft_limit;
 mod topology;
 
 use driver::{Driver, bulk};
