@@ -1,4 +1,4 @@
-//! Figures of the process and of the servers behind it that clients can ask for (INFO, HELLO), shared by all threads.
+//! Figures of the process and of the servers behind it that clients can ask for (INFO, HELLO, CONFIG GET), shared by all threads.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use slotway_core::local::{ProcessFacts, UpstreamFacts};
+
+use crate::limits::LiveLimits;
 
 /// Shared figures. Readers take a snapshot; the control thread replaces what it learns.
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub struct Facts {
     upstream: ArcSwap<UpstreamFacts>,
     process: ArcSwap<ProcessFacts>,
     login_refused: AtomicBool,
+    limits: ArcSwap<LiveLimits>,
 }
 
 impl Facts {
@@ -37,6 +40,7 @@ impl Facts {
             upstream: ArcSwap::from_pointee(UpstreamFacts::default()),
             process: ArcSwap::from_pointee(ProcessFacts::default()),
             login_refused: AtomicBool::new(false),
+            limits: ArcSwap::default(),
         }
     }
 
@@ -49,6 +53,17 @@ impl Facts {
     /// Says whether the nodes refuse the proxy's credentials.
     pub fn set_login_refused(&self, refused: bool) {
         self.login_refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> LiveLimits {
+        **self.limits.load()
+    }
+
+    /// Changes them. What looks at them now and then follows within a second.
+    pub fn set_limits(&self, limits: LiveLimits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// What is known of the servers.
@@ -65,6 +80,7 @@ impl Facts {
     /// Figures of this process, with this many clients connected now.
     #[must_use]
     pub fn process(&self, connected_clients: usize) -> ProcessFacts {
+        let limits = self.limits();
         ProcessFacts {
             version: env!("CARGO_PKG_VERSION"),
             run_id: Arc::clone(&self.run_id),
@@ -72,6 +88,9 @@ impl Facts {
             uptime_seconds: self.start.elapsed().as_secs(),
             workers: self.workers,
             connected_clients: connected_clients as u64,
+            max_clients: Some(limits.max_clients as u64),
+            idle_timeout: limits.idle_timeout,
+            output_limits: Some(limits.output),
             ..ProcessFacts::clone(&self.process.load())
         }
     }

@@ -49,7 +49,7 @@ impl ClientEntry {
             .store(now.as_micros(), Ordering::Relaxed);
     }
 
-    /// When the client last sent something, or came.
+    /// When the client last sent something, or read after it had been slow to, or came.
     #[must_use]
     pub fn last_active(&self) -> Timestamp {
         Timestamp::from_micros(self.last_active_micros.load(Ordering::Relaxed))

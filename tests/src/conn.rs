@@ -32,6 +32,14 @@ impl Conn {
         let address = address.into();
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))
             .with_context(|| format!("cannot connect to {address}"))?;
+        Self::over(stream)
+    }
+
+    /// A client on a connection that is there.
+    ///
+    /// # Errors
+    /// If the socket refuses a setting.
+    pub fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
         stream.set_write_timeout(Some(READ_TIMEOUT))?;

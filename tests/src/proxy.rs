@@ -20,6 +20,9 @@ use std::time::Duration;
 /// How long the proxy may take to know the whole cluster.
 const READY_DEADLINE: Duration = Duration::from_secs(15);
 
+/// Name of the configuration file in the directory of the proxy.
+const CONFIG_FILE: &str = "slotway.toml";
+
 /// How the proxy is started.
 #[derive(Clone, Debug)]
 pub struct ProxyOptions {
@@ -77,7 +80,7 @@ impl ProxyOptions {
         let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
         let mut arguments: Vec<String> = vec!["run".into()];
         if let Some(toml) = &self.config {
-            let path = directory.join("slotway.toml");
+            let path = directory.join(CONFIG_FILE);
             std::fs::write(&path, toml)?;
             arguments.extend(["--config".into(), path.to_string_lossy().into_owned()]);
         }
@@ -96,6 +99,7 @@ impl ProxyOptions {
         )?;
         Ok(Proxy {
             process,
+            directory,
             listen,
             admin,
         })
@@ -116,6 +120,7 @@ impl ProxyOptions {
 #[derive(Debug)]
 pub struct Proxy {
     process: Process,
+    directory: PathBuf,
     listen: SocketAddrV4,
     admin: SocketAddrV4,
 }
@@ -227,6 +232,21 @@ impl Proxy {
     /// If the proxy has ended.
     pub fn resident_bytes(&self) -> Result<u64> {
         resident_bytes(self.process.id())
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Replaces the configuration file, which there must be one of, and has the proxy read it: `SIGHUP`.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or the proxy has ended.
+    pub fn reload(&self, toml: &str) -> Result<()> {
+        std::fs::write(self.directory.join(CONFIG_FILE), toml)?;
+        self.process.signal(Signal::HUP)
     }
 
     /// `SIGTERM`.

@@ -203,11 +203,16 @@ impl Reader<'_> {
     fn limits(&mut self) -> LimitsConfig {
         LimitsConfig {
             max_clients: self.count(&keys::LIMITS_MAX_CLIENTS, 0),
+            max_clients_per_ip: self.count(&keys::LIMITS_MAX_CLIENTS_PER_IP, 0),
+            accepts_per_second: self.count(&keys::LIMITS_ACCEPTS_PER_SECOND, 0),
+            idle_timeout: self.time(&keys::LIMITS_IDLE_TIMEOUT),
             pipeline_count: self.count(&keys::LIMITS_PIPELINE_COUNT, 0),
             park_count: self.count(&keys::LIMITS_PARK_COUNT, 0),
             park_bytes: self.size(&keys::LIMITS_PARK_BYTES),
             park_timeout: self.time(&keys::LIMITS_PARK_TIMEOUT),
             client_output_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_BYTES),
+            client_output_soft_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_SOFT_BYTES),
+            client_output_soft_time: self.time(&keys::LIMITS_CLIENT_OUTPUT_SOFT_TIME),
             client_output_pause_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_PAUSE_BYTES),
             max_args_count: narrow(self.count(&keys::LIMITS_MAX_ARGS_COUNT, 0)),
             max_bulk_bytes: narrow(self.size(&keys::LIMITS_MAX_BULK_BYTES)),

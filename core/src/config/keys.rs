@@ -74,6 +74,11 @@ impl Key {
             .map_or(self.path, |(_, name)| name)
     }
 
+    /// Whether SIGHUP applies a change of it.
+    pub(super) fn is_live(&self) -> bool {
+        LIVE.iter().any(|live| live.path == self.path)
+    }
+
     /// What is allowed, as a sentence that stands for itself.
     pub(super) fn allowed(&self) -> String {
         let units = match self.kind {
@@ -116,6 +121,18 @@ impl Key {
         }
     }
 }
+
+/// Keys whose changes SIGHUP applies; those of all others wait for the next start.
+const LIVE: [&Key; 8] = [
+    &LIMITS_MAX_CLIENTS,
+    &LIMITS_MAX_CLIENTS_PER_IP,
+    &LIMITS_ACCEPTS_PER_SECOND,
+    &LIMITS_IDLE_TIMEOUT,
+    &LIMITS_CLIENT_OUTPUT_BYTES,
+    &LIMITS_CLIENT_OUTPUT_SOFT_BYTES,
+    &LIMITS_CLIENT_OUTPUT_SOFT_TIME,
+    &LIMITS_CLIENT_OUTPUT_PAUSE_BYTES,
+];
 
 /// Sections that may be repeated as `[[section]]`.
 pub(super) const REPEATABLE: [&str; 2] = ["listener", "upstream"];
@@ -236,6 +253,15 @@ keys! {
     /// What the servers themselves default to.
     LIMITS_MAX_CLIENTS "limits.max_clients" "SLOTWAY_LIMITS_MAX_CLIENTS" "" count(1, 1_000_000, 10_000)
         => "Connections of clients at a time, of all listeners together; one more is refused with the servers' own error.";
+    /// Off: behind a balancer or NAT all clients have one address.
+    LIMITS_MAX_CLIENTS_PER_IP "limits.max_clients_per_ip" "SLOTWAY_LIMITS_MAX_CLIENTS_PER_IP" "" count(0, 1_000_000, 0)
+        => "The same for the clients of one address; 0 is no limit.";
+    /// All the clients that are allowed by default may come within a second, as they do after a restart.
+    LIMITS_ACCEPTS_PER_SECOND "limits.accepts_per_second" "SLOTWAY_LIMITS_ACCEPTS_PER_SECOND" "" count(0, 1_000_000, 10_000)
+        => "Connections of clients accepted in a second, all at once if they come so; more wait in the kernel's queue, so that a storm of them does not keep connected clients from being served. 0 is no limit.";
+    /// The servers' own default (timeout 0).
+    LIMITS_IDLE_TIMEOUT "limits.idle_timeout" "SLOTWAY_LIMITS_IDLE_TIMEOUT" "" millis(0, 365 * 24 * HOUR, 0)
+        => "A client that neither sends nor reads anything for this long, and waits for no answer, is disconnected, a second or two later (the servers' timeout). 0s is never.";
     /// [O9]: more would not raise throughput, only let one client's pipeline delay the others; longer pipelines wait unread.
     LIMITS_PIPELINE_COUNT "limits.pipeline_count" "SLOTWAY_LIMITS_PIPELINE_COUNT" "" count(1, 1_000_000, 256)
         => "Requests of one client under way at a time; further ones wait unread in its socket. No pipeline is too long for it.";
@@ -250,7 +276,13 @@ keys! {
         => "A request waits this long, from its arrival, for a usable node.";
     /// [D13].
     LIMITS_CLIENT_OUTPUT_BYTES "limits.client_output_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_BYTES" "" size(MIB, 64 * GIB, 256 * MIB)
-        => "Replies that a client does not read; beyond this it is disconnected.";
+        => "Replies that a client does not read; beyond this it is disconnected (the hard limit of the servers' client-output-buffer-limit).";
+    /// [D13].
+    LIMITS_CLIENT_OUTPUT_SOFT_BYTES "limits.client_output_soft_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_SOFT_BYTES" "" size(0, 64 * GIB, 64 * MIB)
+        => "The same, if it has as much as this unread for all of client_output_soft_time (their soft limit). 0B is no limit. Above client_output_pause_bytes it is hardly ever reached.";
+    /// [D13].
+    LIMITS_CLIENT_OUTPUT_SOFT_TIME "limits.client_output_soft_time" "SLOTWAY_LIMITS_CLIENT_OUTPUT_SOFT_TIME" "" millis(0, HOUR, 60 * SECOND)
+        => "See client_output_soft_bytes.";
     /// [D13].
     LIMITS_CLIENT_OUTPUT_PAUSE_BYTES "limits.client_output_pause_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_PAUSE_BYTES" "" size(64 * KIB, 64 * GIB, 64 * MIB)
         => "Replies that a client has not read, and those expected for its outstanding requests; beyond this its further requests wait until it has read some. 64KiB, or one request, while all clients of a worker together have 256MiB.";

@@ -5,10 +5,11 @@
 //! with its place, its value, what is allowed and what to do. Nothing here opens a file: the caller passes the text, and a way
 //! to read the files that hold passwords.
 //!
-//! To add a key: one entry in `keys`, one field below, one line in `build`, and write `config/slotway.toml` anew from
-//! [`reference`] (a test compares them).
+//! To add a key: one entry in `keys`, one field below, one line in `build` and in `changes`, and write `config/slotway.toml` anew
+//! from [`reference`] (a test compares them).
 
 mod build;
+mod changes;
 mod checks;
 mod fault;
 mod keys;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use crate::topology::{Address, AddressMap};
 
+pub use changes::Change;
 pub use fault::{ConfigError, Fault, Origin};
 pub use reference::reference;
 pub use secret::Secret;
@@ -116,6 +118,12 @@ pub struct UpstreamConfig {
 pub struct LimitsConfig {
     /// Connections of clients at a time, of all listeners.
     pub max_clients: usize,
+    /// The same from one address; 0 is no limit.
+    pub max_clients_per_ip: usize,
+    /// Connections of clients accepted in a second; 0 is no limit.
+    pub accepts_per_second: usize,
+    /// How long a client may be idle; zero is for ever.
+    pub idle_timeout: Duration,
     /// Unanswered requests of one session.
     pub pipeline_count: usize,
     /// Parked requests of the process.
@@ -126,6 +134,10 @@ pub struct LimitsConfig {
     pub park_timeout: Duration,
     /// Unread replies of one session that end it.
     pub client_output_bytes: usize,
+    /// Unread replies of one session that end it when it has them for too long; 0 is no limit.
+    pub client_output_soft_bytes: usize,
+    /// How long it may have them.
+    pub client_output_soft_time: Duration,
     /// Unread replies of one session above which it is not read, at most `client_output_bytes`.
     pub client_output_pause_bytes: usize,
     /// Arguments of one command.

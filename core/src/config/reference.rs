@@ -15,7 +15,7 @@ const HEADER: &str = "\
 # Durations are text with a unit: ms, s, m, h or d (\"500ms\"). Sizes too: B, KiB, MiB, GiB or TiB (\"64MiB\").
 # Unknown keys are refused.
 # Check a file with: slotway check --config FILE
-# Every change takes effect at the next start.
+# Changes take effect at the next start; those of keys marked \"Live\" also on SIGHUP.
 #
 # This file is written by: slotway check --print-reference
 ";
@@ -45,9 +45,10 @@ pub fn reference() -> String {
 fn write_key(out: &mut String, key: &Key) {
     out.push('\n');
     write_comment(out, key.purpose);
+    let live = if key.is_live() { " Live." } else { "" };
     write_comment(
         out,
-        &format!("Allowed: {}. Variable: {}.", key.range(), key.env),
+        &format!("Allowed: {}. Variable: {}.{live}", key.range(), key.env),
     );
     let name = key.name();
     // Infallible: the target is a String.

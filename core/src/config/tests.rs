@@ -6,7 +6,7 @@ use super::*;
 
 const NO_FILES: &dyn Fn(&str) -> Result<Vec<u8>, String> = &|_| Err("no such file".to_owned());
 
-fn build(
+pub(super) fn build(
     file: &str,
     environment: &[(&str, &str)],
     flags: &[(Flag, &str)],
@@ -32,7 +32,7 @@ fn build(
     })
 }
 
-const MINIMAL: &str = "upstream.cluster = ['127.0.0.1:7000']\n";
+pub(super) const MINIMAL: &str = "upstream.cluster = ['127.0.0.1:7000']\n";
 
 fn faults(file: &str) -> Vec<String> {
     build(file, &[], &[])
@@ -58,6 +58,14 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.limits.park_bytes, 64 << 20);
     assert_eq!(config.limits.park_timeout, Duration::from_secs(10));
     assert_eq!(config.limits.client_output_bytes, 256 << 20);
+    assert_eq!(config.limits.client_output_soft_bytes, 64 << 20);
+    assert_eq!(
+        config.limits.client_output_soft_time,
+        Duration::from_secs(60)
+    );
+    assert_eq!(config.limits.max_clients, 10_000);
+    assert_eq!(config.limits.max_clients_per_ip, 0);
+    assert_eq!(config.limits.idle_timeout, Duration::ZERO);
     assert_eq!(config.limits.max_bulk_bytes, 512 << 20);
     assert_eq!(config.drain, Duration::from_secs(10));
 }

@@ -42,6 +42,10 @@ pub struct Limits {
     pub input_ahead_bytes: usize,
     /// Reply bytes a client has not read above which it is disconnected [D13].
     pub output_max_bytes: usize,
+    /// The same, as much as which it may have for `output_soft_time` [D13]; 0 is no limit.
+    pub output_soft_bytes: usize,
+    /// See `output_soft_bytes`.
+    pub output_soft_time: Duration,
     /// Connections of one worker to one node and protocol version.
     pub links_per_node: usize,
 }
@@ -66,6 +70,8 @@ impl Default for Limits {
             pass_on_bytes: 128 << 10,
             input_ahead_bytes: 64 << 20,
             output_max_bytes: 256 << 20,
+            output_soft_bytes: 64 << 20,
+            output_soft_time: Duration::from_secs(60),
             links_per_node: 1,
         }
     }

@@ -20,6 +20,9 @@ const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Durati
 /// Links for big requests and replies are closed when they were not used for this long.
 const BULK_IDLE: Duration = Duration::from_secs(10);
 
+/// How soon requests look again while one connection finds out whether a node is back.
+const TRIAL_PAUSE: Duration = Duration::from_millis(10);
+
 /// Pause after a node refused the credentials: trying faster only fills its log.
 const AUTHENTICATION_PAUSE: Duration = Duration::from_secs(5);
 
@@ -71,6 +74,10 @@ impl Engine {
                 Route::NotBefore(entry.retry_at)
             };
         }
+        if entry.failures > 0 && self.is_being_tried(node) {
+            // One connection finds out whether it is there again [HL3].
+            return Route::NotBefore(self.now.after(TRIAL_PAUSE));
+        }
         let address = entry.address.clone();
         let mut link = Link::connecting(node, protocol, self.now);
         link.bulk = index >= self.limits.links_per_node;
@@ -78,6 +85,11 @@ impl Engine {
         self.nodes[node].set_link(protocol, index, Some(link));
         self.actions.push_back(Action::Connect { link, address });
         Route::Coming(link)
+    }
+
+    fn is_being_tried(&self, node: NodeKey) -> bool {
+        let mut links = self.nodes[node].links.iter().flatten().flatten();
+        links.any(|link| !self.links[link.index()].is_ready())
     }
 
     /// The connection of `key` is open: the handshake begins.
@@ -222,21 +234,26 @@ impl Engine {
             | LinkLoss::Handshake(_) => RefreshReason::LinkLost,
         };
         self.metrics.links_lost += 1;
-        let entry = &mut self.nodes[node];
-        let pause = match loss {
-            LinkLoss::Handshake(HandshakeFailure::Authentication(_)) => AUTHENTICATION_PAUSE,
-            _ => RECONNECT_PAUSE
-                .0
-                .saturating_mul(1 << entry.failures.min(16))
-                .min(RECONNECT_PAUSE.1),
-        };
-        entry.failures += 1;
-        entry.login_refused = matches!(
+        let is_locked_out = matches!(
             loss,
             LinkLoss::Handshake(HandshakeFailure::Authentication(_))
         );
-        entry.retry_at = self.now.after(pause.mul_f64(0.75 + self.rng.f64() / 2.0));
+        let entry = &mut self.nodes[node];
         let id = entry.id.clone();
+        // Links lost in one go are one failure, or the first attempt after it would have to wait as if many had failed.
+        if is_locked_out || entry.retry_at <= self.now {
+            let pause = if is_locked_out {
+                AUTHENTICATION_PAUSE
+            } else {
+                RECONNECT_PAUSE
+                    .0
+                    .saturating_mul(1 << entry.failures.min(16))
+                    .min(RECONNECT_PAUSE.1)
+            };
+            entry.failures += 1;
+            entry.login_refused = is_locked_out;
+            entry.retry_at = self.now.after(pause.mul_f64(0.75 + self.rng.f64() / 2.0));
+        }
         self.hint(Hint::Refresh { reason, node: id });
     }
 

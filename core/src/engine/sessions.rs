@@ -5,10 +5,11 @@ use std::rc::Rc;
 use super::links::LinkLoss;
 use super::request::State;
 use super::{Engine, RequestKey, SessionKey};
-use crate::local::Environment;
+use crate::local::{Environment, OutputLimits};
 use crate::metrics::CloseReason;
 use crate::session::Session;
 use crate::session::client_state::ClientState;
+use crate::time::Timestamp;
 
 impl Engine {
     /// Takes a client that has just connected. The driver keeps the key until [`Self::remove_session`].
@@ -119,8 +120,33 @@ impl Engine {
         if session.out.len() > self.limits.output_max_bytes {
             return Some(CloseReason::OutputLimit);
         }
+        if self.now.since(session.overfull_since) > self.limits.output_soft_time {
+            return Some(CloseReason::OutputSoftLimit);
+        }
         let reason = session.closing?;
         (session.queue.is_empty() && session.out.is_empty()).then_some(reason)
+    }
+
+    /// Notes since when the session has had more unread replies than the soft limit without a break [D13]. To be called whenever
+    /// some were written to a client that had been slow to read, for then they may have become fewer, and every now and then.
+    pub fn watch_output(&mut self, key: SessionKey) {
+        let (now, soft) = (self.now, self.limits.output_soft_bytes);
+        if let Some(session) = self.sessions.get_mut(key.index()) {
+            let is_overfull = soft > 0 && session.out.len() >= soft;
+            session.overfull_since = if is_overfull {
+                session.overfull_since.min(now)
+            } else {
+                Timestamp::NEVER
+            };
+        }
+    }
+
+    /// Changes how many replies a client may leave unread, from now on.
+    pub fn set_output_limits(&mut self, limits: OutputLimits) {
+        self.limits.output_max_bytes = limits.hard_bytes;
+        self.limits.output_soft_bytes = limits.soft_bytes;
+        self.limits.output_soft_time = limits.soft_time;
+        self.limits.output_pause_bytes = limits.pause_bytes;
     }
 
     /// Stops taking requests: sessions end when their outstanding requests are answered [D12].

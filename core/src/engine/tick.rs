@@ -111,6 +111,7 @@ impl Engine {
             in_flight: self.requests.len(),
             parked_now: self.parked.len(),
             parked_bytes: self.parked_bytes,
+            reply_bytes: self.reply_bytes,
             generation: self.snapshot.generation,
             links: links.collect(),
         }

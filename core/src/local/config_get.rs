@@ -1,6 +1,8 @@
 //! CONFIG GET: the settings clients ask for when they connect, as they are for a client of the proxy.
 
-use super::{Call, ClusterEmulation};
+use std::time::Duration;
+
+use super::{Call, ClusterEmulation, OutputLimits};
 use crate::command::glob::glob_match;
 use crate::resp::{RequestLimits, write};
 
@@ -37,14 +39,18 @@ fn settings(call: &Call<'_>) -> Vec<(&'static str, String)> {
         // The slow log is off.
         ("slowlog-log-slower-than", "-1".to_owned()),
         ("slowlog-max-len", "0".to_owned()),
-        // An idle client is not disconnected.
-        ("timeout", "0".to_owned()),
+        ("timeout", whole_seconds(process.idle_timeout).to_string()),
     ];
     // What belongs to the servers is shown if it is known, never guessed.
     settings.extend(
         process
             .max_clients
             .map(|clients| ("maxclients", clients.to_string())),
+    );
+    settings.extend(
+        process
+            .output_limits
+            .map(|limits| ("client-output-buffer-limit", output_limits(limits))),
     );
     settings.extend(
         upstream
@@ -58,6 +64,23 @@ fn settings(call: &Call<'_>) -> Vec<(&'static str, String)> {
     );
     settings.sort_unstable();
     settings
+}
+
+/// As the servers have it: a class of clients, its hard limit, its soft limit and the seconds it may last. No replica of anybody
+/// connects to the proxy, so that class has none.
+fn output_limits(limits: OutputLimits) -> String {
+    let bounds = format!(
+        "{} {} {}",
+        limits.hard_bytes,
+        limits.soft_bytes,
+        whole_seconds(limits.soft_time)
+    );
+    format!("normal {bounds} slave 0 0 0 pubsub {bounds}")
+}
+
+/// In whole seconds, as the servers have them; less than one is not none.
+const fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + (time.subsec_nanos() > 0) as u64
 }
 
 /// Every setting whose name matches one of the patterns, once, whatever the case. A name asked for in full is repeated as

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Secret;
 use crate::resp::Protocol;
@@ -27,6 +28,19 @@ pub struct Announce {
     pub host: Arc<str>,
     /// Port.
     pub port: u16,
+}
+
+/// How many bytes of replies a client may leave unread [D13]: the servers' client-output-buffer-limit, and what is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputLimits {
+    /// More than this ends the connection.
+    pub hard_bytes: usize,
+    /// As much as this does, if it lasts; 0 is no limit.
+    pub soft_bytes: usize,
+    /// How long it may last.
+    pub soft_time: Duration,
+    /// With as much as this, unread or expected, further requests wait.
+    pub pause_bytes: usize,
 }
 
 /// Settings of the listener a client came in by.
@@ -111,6 +125,10 @@ pub struct ProcessFacts {
     pub connected_clients: u64,
     /// Most clients allowed at once.
     pub max_clients: Option<u64>,
+    /// How long a client may be idle; zero is for ever.
+    pub idle_timeout: Duration,
+    /// How much a client may leave unread.
+    pub output_limits: Option<OutputLimits>,
     /// Connections accepted since the start.
     pub connections_received: Option<u64>,
     /// Connections refused since the start, because there were too many.
@@ -162,7 +180,7 @@ pub struct ClientRow<'a> {
     pub protocol: Protocol,
     /// Seconds since the connection was accepted.
     pub age_seconds: u64,
-    /// Seconds since the client last sent something.
+    /// Seconds since the client last sent something, or read after it had been slow to.
     pub idle_seconds: u64,
     /// Name of the last command, as `get` or `client|list`; empty if none.
     pub command: &'static str,

@@ -24,8 +24,8 @@ pub(crate) mod testing;
 
 pub use cluster::refuse_disabled as refuse_cluster_disabled;
 pub use environment::{
-    Announce, ClientRow, ClusterEmulation, Environment, ListenerSettings, ProcessFacts,
-    UpstreamFacts,
+    Announce, ClientRow, ClusterEmulation, Environment, ListenerSettings, OutputLimits,
+    ProcessFacts, UpstreamFacts,
 };
 pub use secret::Secret;
 

@@ -92,6 +92,10 @@ labelled! {
         Protocol => "protocol",
         /// The client did not read its replies.
         OutputLimit => "output_limit",
+        /// The client had many replies unread for too long.
+        OutputSoftLimit => "output_soft_limit",
+        /// The client did nothing for too long.
+        Idle => "idle",
         /// CLIENT KILL.
         Killed => "killed",
         /// The proxy is shutting down.
@@ -204,6 +208,8 @@ pub struct WorkerReport {
     pub parked_now: usize,
     /// Bytes of those requests.
     pub parked_bytes: usize,
+    /// Bytes of replies that clients have not read, and of those expected.
+    pub reply_bytes: usize,
     /// Generation of the snapshot in use.
     pub generation: u64,
     /// Connections to nodes.

@@ -43,6 +43,9 @@ metrics! {
     READY Gauge "slotway_ready" [] "1 if /readyz answers 200: listening, every slot has an owner, not shutting down.";
     WORKERS Gauge "slotway_workers" [] "Threads that serve clients.";
 
+    CONFIG_RELOADS Counter "slotway_config_reloads_total" ["result"]
+        "Times SIGHUP had the configuration read anew: applied, or failed because it has faults and the old one stays.";
+
     PROCESS_START_TIME Gauge "slotway_process_start_time_seconds" [] "Start of the process, in seconds since 1970.";
     PROCESS_CPU Counter "slotway_process_cpu_seconds_total" [] "Processor time used, user and system.";
     PROCESS_RESIDENT Gauge "slotway_process_resident_memory_bytes" [] "Memory of the process that is in RAM.";
@@ -70,10 +73,14 @@ metrics! {
     DOWNSTREAM_CONNECTIONS Gauge "slotway_downstream_connections" ["worker"] "Connections of clients, by the worker that serves them.";
     DOWNSTREAM_ACCEPTED Counter "slotway_downstream_connections_accepted_total" [] "Connections of clients accepted.";
     DOWNSTREAM_REJECTED Counter "slotway_downstream_connections_rejected_total" ["reason"]
-        "Connections of clients that were not served: max_clients, or the system would not accept them (accept_error).";
+        "Connections of clients that were not served: too many of them (max_clients), or of their address (max_clients_per_ip), or the system would not accept them (accept_error).";
+    DOWNSTREAM_ACCEPT_PAUSES Counter "slotway_downstream_accept_pauses_total" []
+        "Times connections of clients had to wait in the kernel's queue because of limits.accepts_per_second.";
     DOWNSTREAM_CLOSED Counter "slotway_downstream_connections_closed_total" ["reason"] "Connections of clients that ended, by why.";
     DOWNSTREAM_READ Counter "slotway_downstream_read_bytes_total" [] "Bytes read from clients.";
     DOWNSTREAM_WRITTEN Counter "slotway_downstream_written_bytes_total" [] "Bytes written to clients.";
+    DOWNSTREAM_REPLY_BYTES Gauge "slotway_downstream_reply_bytes" []
+        "Replies that clients have not read yet, and those expected for requests under way.";
 
     UPSTREAM_OPENED Counter "slotway_upstream_connections_opened_total" [] "Connections to nodes opened.";
     UPSTREAM_LOST Counter "slotway_upstream_connections_lost_total" [] "Connections to nodes lost, or closed for a fault.";

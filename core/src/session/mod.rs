@@ -20,6 +20,7 @@ use crate::engine::{LinkKey, RequestKey};
 use crate::local::Environment;
 use crate::metrics::CloseReason;
 use crate::resp::RequestDecoder;
+use crate::time::Timestamp;
 use client_state::ClientState;
 
 /// Bytes of a client that could not be taken yet, and how far they were scanned.
@@ -45,6 +46,8 @@ pub struct Session {
     pub out: BytesMut,
     /// Bytes of `out`, of replies that wait for their turn, and of those expected for outstanding requests.
     pub reply_bytes: usize,
+    /// Since when `out` is above the soft limit, as far as it was looked at; [`Timestamp::NEVER`] if it is not [D13].
+    pub overfull_since: Timestamp,
     /// Snapshot generation by which the outstanding requests were routed; [`Self::MIXED`] if they differ [O1].
     pub sent_generation: u64,
     /// Outstanding requests that were refused, held, parked or sent again [O1].
@@ -81,6 +84,7 @@ impl Session {
             input: None,
             out: BytesMut::new(),
             reply_bytes: 0,
+            overfull_since: Timestamp::NEVER,
             sent_generation: 0,
             disturbed: 0,
             barriers: 0,

@@ -190,6 +190,8 @@ impl Admin {
             snapshot: &snapshot,
             discovery: &self.discovery,
             rejected: &self.status.rejected(),
+            accept_pauses: self.status.accept_pauses(),
+            reloads: &self.status.reloads(),
             ready: self.not_ready().is_none(),
             worker_count: self.workers.len(),
             started: self.started,

@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::demo::{self, DemoArgs};
 use crate::explain::{self, ExplainArgs};
 use crate::shutdown::Signals;
+use crate::supervisor::Reload;
 use crate::{supervisor, telemetry};
 
 pub(crate) use load::{UsageError, load_from};
@@ -58,7 +59,7 @@ enum Command {
 }
 
 /// Flags of `slotway run`. They stay text here: the configuration checks them together with everything else.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub(crate) struct RunArgs {
     /// Configuration file (TOML) [env: SLOTWAY_CONFIG].
     #[arg(long, value_name = "FILE")]
@@ -141,7 +142,9 @@ fn run(arguments: &RunArgs) -> anyhow::Result<u8> {
     let runtime = supervisor::runtime()?;
     let code = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        supervisor::serve(config, &mut signals, |_| {}).await
+        let arguments = arguments.clone();
+        let reload = Reload::on_hangup(move || load::load(&arguments))?;
+        supervisor::serve(config, &mut signals, Some(reload), |_| {}).await
     });
     // Whatever still runs on this thread (an answer to a scraper) has no business delaying the end.
     runtime.shutdown_background();

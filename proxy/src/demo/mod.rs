@@ -66,7 +66,7 @@ pub(crate) fn demo(arguments: &DemoArgs, out: &mut dyn Write) -> anyhow::Result<
             .any(|listener| listener.listen == ANY_FREE);
         telemetry::init(config.log);
         let mut told = Ok(());
-        let code = supervisor::serve(config, &mut signals, |bound| {
+        let code = supervisor::serve(config, &mut signals, None, |bound| {
             let up = Up {
                 servers: &servers,
                 version: &version,

@@ -3,8 +3,10 @@
 //! The port is bound before anything else is known, so that clients that start together with the proxy connect; their requests
 //! wait in the workers until the topology is there.
 
-use std::io::{self, Write};
-use std::net::SocketAddr;
+mod gate;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +15,9 @@ use slotway_core::local::ListenerSettings;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::supervisor::{Rejection, Status, Workers};
+pub(crate) use gate::Gate;
+
+use crate::supervisor::{Rejection, Workers};
 
 /// Connections the kernel may hold for us: a storm of reconnecting clients must not be refused. The kernel caps it itself
 /// (net.core.somaxconn).
@@ -60,10 +64,8 @@ pub(crate) struct Acceptor {
     pub(crate) settings: Arc<ListenerSettings>,
     /// Where connections go.
     pub(crate) workers: Rc<Workers>,
-    /// Where refusals are counted.
-    pub(crate) status: Rc<Status>,
-    /// Connections at a time, of all listeners.
-    pub(crate) max_clients: usize,
+    /// Who may come in, by all listeners together.
+    pub(crate) gate: Rc<Gate>,
 }
 
 impl Acceptor {
@@ -71,10 +73,11 @@ impl Acceptor {
     pub(crate) async fn run(self) {
         let mut errors = AcceptErrors::default();
         loop {
+            self.gate.wait().await;
             match self.listener.accept().await {
                 Ok((stream, remote)) => self.hand_over(stream, remote),
                 Err(error) => {
-                    self.status.count_rejected(Rejection::AcceptError);
+                    self.gate.count_rejected(Rejection::AcceptError);
                     errors.wait("clients", &error).await;
                 }
             }
@@ -82,19 +85,21 @@ impl Acceptor {
     }
 
     fn hand_over(&self, stream: TcpStream, remote: SocketAddr) {
-        if self.workers.connections() >= self.max_clients {
-            self.status.count_rejected(Rejection::MaxClients);
-            tracing::debug!(%remote, "refused: too many clients");
-            refuse(stream);
-            return;
-        }
+        let place = match self.gate.enter(remote) {
+            Ok(place) => place,
+            Err(why) => {
+                self.gate.count_rejected(why);
+                tracing::debug!(%remote, reason = why.label(), "refused: too many clients");
+                return refuse(stream);
+            }
+        };
         let handed = prepare(stream).map(|stream| {
             if let Some(worker) = self.workers.least_loaded() {
-                worker.accept(stream, remote, Arc::clone(&self.settings));
+                worker.accept(stream, remote, Arc::clone(&self.settings), place);
             }
         });
         if let Err(error) = handed {
-            self.status.count_rejected(Rejection::AcceptError);
+            self.gate.count_rejected(Rejection::AcceptError);
             tracing::debug!(%remote, %error, "connection was gone before it could be served");
         }
     }
@@ -111,11 +116,15 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
-/// Tells the client why, if its socket takes the line at once, and closes.
+/// Tells the client why, if its socket takes the line at once, and closes. It is told as a courtesy: a client that is gone needs no
+/// answer.
 fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
-        // It is told as a courtesy: a client that is gone needs no answer.
         let _ = stream.write_all(TOO_MANY);
+        let _ = stream.shutdown(Shutdown::Write);
+        // What clients say first (HELLO, AUTH) may be here already: left unread, it would make the end a reset, with which they may
+        // lose the line. Nobody waits for what is not.
+        let _ = stream.read(&mut [0; 1024]);
     }
 }
 

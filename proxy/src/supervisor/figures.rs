@@ -124,6 +124,7 @@ mod tests {
             in_flight: 0,
             parked_now: 3,
             parked_bytes: 0,
+            reply_bytes: 0,
             generation: 0,
             links: Vec::new(),
         };

@@ -3,12 +3,15 @@
 //! ```text
 //!   bind ports -> workers -> accept -> discovery -> admin        start, in this order: a port is open within milliseconds
 //!   signal     -> readiness off -> ports closed -> workers drain -> end       within `shutdown.drain`
+//!   SIGHUP     -> the configuration is read anew, what can change while the proxy runs is applied
 //! ```
 //!
 //! The control thread runs one current-thread runtime: accepting, discovery, admin. Workers are threads of their own; only
 //! messages and snapshots pass between them.
 
+mod descriptors;
 mod figures;
+mod reload;
 mod servers;
 mod settings;
 mod status;
@@ -24,7 +27,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slotway_core::config::{Config, ListenerConfig};
 use slotway_core::topology::Snapshot;
 use tokio::net::TcpListener;
@@ -35,16 +37,16 @@ use tokio::task::{JoinHandle, JoinSet, spawn_local};
 use crate::admin::{self, Admin};
 use crate::discovery::{Discovery, DiscoverySettings};
 use crate::facts::Facts;
-use crate::listener::{self, Acceptor};
+use crate::limits::LiveLimits;
+use crate::listener::{self, Acceptor, Gate};
 use crate::registry::ClientRegistry;
 use crate::shutdown::Signals;
 use crate::worker::{self, WorkerMessage, WorkerSettings};
 
+pub use reload::Reload;
 pub(crate) use status::{Rejection, Status};
 pub(crate) use workers::Workers;
 
-/// Descriptors that are not clients: standard streams, logs, listeners, admin connections, control connections.
-const RESERVED_DESCRIPTORS: u64 = 128;
 /// Time between two looks at whether a worker thread has ended.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// The same while waiting for all of them to end.
@@ -70,13 +72,15 @@ pub fn runtime() -> anyhow::Result<LocalRuntime> {
         .context("cannot start")
 }
 
-/// Runs the proxy until a signal has ended it; the result is the exit code. `started` is called once, when clients can connect.
+/// Runs the proxy until a signal has ended it; the result is the exit code. `started` is called once, when clients can connect;
+/// `reload` says how to get the configuration anew, if it may change while the proxy runs.
 ///
 /// # Errors
 /// When a port cannot be bound, a thread cannot be started, or a worker ends by itself.
 pub async fn serve(
     config: Config,
     signals: &mut Signals,
+    reload: Option<Reload>,
     started: impl FnOnce(&Bound),
 ) -> anyhow::Result<u8> {
     let began = SystemTime::now();
@@ -93,6 +97,14 @@ pub async fn serve(
         proxy
             .tasks
             .spawn_local(admin::serve(socket, Rc::new(admin)));
+    }
+    if let Some(reload) = reload {
+        let task = reload.run(
+            config.clone(),
+            Arc::clone(&proxy.facts),
+            Rc::clone(&proxy.status),
+        );
+        proxy.tasks.spawn_local(task);
     }
     for address in &bound.listeners {
         tracing::info!(%address, workers = config.workers, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -153,6 +165,7 @@ struct Proxy {
     acceptors: Vec<JoinHandle<()>>,
     /// What else runs on this thread, without end.
     tasks: JoinSet<()>,
+    facts: Arc<Facts>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     discovery: Arc<crate::discovery::DiscoveryStatus>,
 }
@@ -162,6 +175,7 @@ impl Proxy {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
         let registry = Arc::new(ClientRegistry::new());
         let facts = Arc::new(Facts::new(config.workers));
+        facts.set_limits(descriptors::affordable(LiveLimits::from(&config.limits)));
         let (hints, hints_in) = mpsc::unbounded_channel();
         let mut handles = Vec::with_capacity(config.workers);
         let mut threads = Vec::with_capacity(config.workers);
@@ -188,7 +202,8 @@ impl Proxy {
             }
         });
         let (status, workers) = (Rc::new(Status::default()), Rc::new(Workers::new(handles)));
-        let acceptors = accept_all(config, sockets, &workers, &status);
+        let gate = Gate::new(Arc::clone(&facts), Rc::clone(&workers), Rc::clone(&status));
+        let acceptors = accept_all(config, sockets, &workers, gate);
         status.set_listening();
 
         let (told, changed) = (Rc::clone(&workers), Rc::new(Notify::new()));
@@ -211,7 +226,7 @@ impl Proxy {
         let discovery_status = discovery.status();
         tasks.spawn_local(discovery.run());
         tasks.spawn_local(figures::publish(
-            facts,
+            Arc::clone(&facts),
             Rc::clone(&workers),
             Rc::clone(&status),
             Arc::clone(&discovery_status),
@@ -222,6 +237,7 @@ impl Proxy {
             threads,
             acceptors,
             tasks,
+            facts,
             snapshot,
             discovery: discovery_status,
         })
@@ -275,16 +291,15 @@ fn accept_all(
     config: &Config,
     sockets: Vec<TcpListener>,
     workers: &Rc<Workers>,
-    status: &Rc<Status>,
+    gate: Gate,
 ) -> Vec<JoinHandle<()>> {
-    let max_clients = affordable_clients(config.limits.max_clients);
+    let gate = Rc::new(gate);
     let start = |(socket, listener): (TcpListener, &ListenerConfig)| {
         let acceptor = Acceptor {
             listener: socket,
             settings: Arc::new(settings::listener(listener)),
             workers: Rc::clone(workers),
-            status: Rc::clone(status),
-            max_clients,
+            gate: Rc::clone(&gate),
         };
         spawn_local(acceptor.run())
     };
@@ -293,43 +308,4 @@ fn accept_all(
         .zip(&config.listeners)
         .map(start)
         .collect()
-}
-
-/// Raises the limit of open files as far as needed for `clients` and allowed: shells and service managers often start
-/// processes with 1024.
-fn raise_descriptor_limit(clients: usize) {
-    let limit = getrlimit(Resource::Nofile);
-    let needed = clients as u64 + RESERVED_DESCRIPTORS;
-    let Some(current) = limit.current.filter(|current| *current < needed) else {
-        return;
-    };
-    let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-    let wanted = Rlimit {
-        current: Some(raised),
-        ..limit
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        tracing::warn!(%error, current, wanted = raised, "the limit of open files could not be raised");
-    }
-}
-
-/// As many clients as asked for, if there are descriptors for them: a client that is refused with a clear error is better off
-/// than one that waits in the kernel's queue for a descriptor.
-fn affordable_clients(wanted: usize) -> usize {
-    raise_descriptor_limit(wanted);
-    let Some(descriptors) = admin::max_fds() else {
-        return wanted;
-    };
-    let affordable = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS))
-        .unwrap_or(usize::MAX)
-        .max(1);
-    if affordable < wanted {
-        tracing::info!(
-            max_clients = affordable,
-            wanted,
-            descriptors,
-            "fewer clients than wanted: the limit of open files is low"
-        );
-    }
-    wanted.min(affordable)
 }

@@ -26,6 +26,8 @@ pub(super) fn limits(config: &Config) -> Limits {
         node_timeout: config.upstream.node_timeout,
         output_pause_bytes: given.client_output_pause_bytes,
         output_max_bytes: given.client_output_bytes,
+        output_soft_bytes: given.client_output_soft_bytes,
+        output_soft_time: given.client_output_soft_time,
         links_per_node: config.upstream.connections_per_node,
         ..Limits::default()
     }
@@ -73,6 +75,7 @@ mod tests {
     use slotway_core::config::Sources;
 
     use super::*;
+    use crate::limits::LiveLimits;
 
     fn config(file: &str) -> Config {
         let file = format!("workers = 1\nupstream.cluster = ['a:1']\n{file}");
@@ -90,6 +93,8 @@ mod tests {
     fn defaults_of_the_configuration_are_those_of_the_engine() {
         let (ours, engine) = (limits(&config("")), Limits::default());
         assert_eq!(format!("{ours:?}"), format!("{engine:?}"));
+        let live = LiveLimits::from(&config("").limits);
+        assert_eq!(live.output, LiveLimits::default().output);
     }
 
     #[test]

@@ -7,8 +7,23 @@ use std::cell::Cell;
 pub(crate) enum Rejection {
     /// As many clients as allowed are connected.
     MaxClients,
+    /// As many clients as allowed are connected from its address.
+    MaxClientsPerIp,
     /// The system would not accept it.
     AcceptError,
+}
+
+impl Rejection {
+    const ALL: [Self; 3] = [Self::MaxClients, Self::MaxClientsPerIp, Self::AcceptError];
+
+    /// The metric label of this reason.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::MaxClients => "max_clients",
+            Self::MaxClientsPerIp => "max_clients_per_ip",
+            Self::AcceptError => "accept_error",
+        }
+    }
 }
 
 /// Shared by the tasks of the control thread, hence cells.
@@ -16,7 +31,10 @@ pub(crate) enum Rejection {
 pub(crate) struct Status {
     listening: Cell<bool>,
     draining: Cell<bool>,
-    rejected: [Cell<u64>; 2],
+    rejected: [Cell<u64>; Rejection::ALL.len()],
+    accept_pauses: Cell<u64>,
+    /// Applied, failed.
+    reloads: [Cell<u64>; 2],
 }
 
 impl Status {
@@ -47,16 +65,29 @@ impl Status {
     }
 
     /// Connections not served, by the label of the reason.
-    pub(crate) fn rejected(&self) -> [(&'static str, u64); 2] {
-        [
-            (
-                "max_clients",
-                self.rejected[Rejection::MaxClients as usize].get(),
-            ),
-            (
-                "accept_error",
-                self.rejected[Rejection::AcceptError as usize].get(),
-            ),
-        ]
+    pub(crate) fn rejected(&self) -> [(&'static str, u64); Rejection::ALL.len()] {
+        Rejection::ALL.map(|why| (why.label(), self.rejected[why as usize].get()))
+    }
+
+    /// Counts a time that connections had to wait for the rate.
+    pub(crate) fn count_accept_pause(&self) {
+        self.accept_pauses.set(self.accept_pauses.get() + 1);
+    }
+
+    /// Times that connections had to wait for the rate.
+    pub(crate) fn accept_pauses(&self) -> u64 {
+        self.accept_pauses.get()
+    }
+
+    /// Counts a configuration that was read anew.
+    pub(crate) fn count_reload(&self, applied: bool) {
+        let counter = &self.reloads[usize::from(!applied)];
+        counter.set(counter.get() + 1);
+    }
+
+    /// Configurations read anew, by the label of the result.
+    pub(crate) fn reloads(&self) -> [(&'static str, u64); 2] {
+        let [applied, failed] = &self.reloads;
+        [("applied", applied.get()), ("failed", failed.get())]
     }
 }

@@ -127,7 +127,7 @@ fn starts_without_a_cluster_answers_and_ends_on_a_signal() {
     let code = runtime.block_on(async {
         let mut signals = Signals::new().unwrap();
         let (sender, receiver) = oneshot::channel();
-        let served = serve(config(), &mut signals, |bound| {
+        let served = serve(config(), &mut signals, None, |bound| {
             sender.send(bound.clone()).unwrap();
         });
         let visited = async { visit(receiver.await.unwrap()).await };
@@ -145,9 +145,11 @@ fn a_taken_port_is_named_with_a_way_out() {
         let mut config = config();
         config.listeners[0].listen = taken.local_addr().unwrap();
         let mut signals = Signals::new().unwrap();
-        serve(config, &mut signals, |_| panic!("nothing can have started"))
-            .await
-            .unwrap_err()
+        serve(config, &mut signals, None, |_| {
+            panic!("nothing can have started")
+        })
+        .await
+        .unwrap_err()
     });
     let text = format!("{error:#}");
     assert!(

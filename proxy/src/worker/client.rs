@@ -20,6 +20,7 @@ use tokio::net::tcp::OwnedReadHalf;
 
 use super::flush;
 use super::shared::{PanicGuard, Shared};
+use crate::places::Place;
 
 /// Bytes read from one client before the others have their turn.
 const READ_QUANTUM: usize = 16 << 10;
@@ -37,8 +38,13 @@ enum Turn {
     HalfClosed,
 }
 
-/// Serves the client until its connection ends.
-pub(super) async fn run(shared: Rc<Shared>, key: SessionKey, mut read: OwnedReadHalf) {
+/// Serves the client until its connection ends. Its place is taken until then.
+pub(super) async fn run(
+    shared: Rc<Shared>,
+    key: SessionKey,
+    mut read: OwnedReadHalf,
+    place: Place,
+) {
     let _guard = PanicGuard::new(&shared);
     let reason = serve(&shared, key, &mut read).await;
     // The writing half ends here, which tells the client that nothing more will come.
@@ -48,6 +54,7 @@ pub(super) async fn run(shared: Rc<Shared>, key: SessionKey, mut read: OwnedRead
         Box::pin(linger(&shared, &mut read, was_active)).await;
     }
     drop(read);
+    drop(place);
     shared.release_connection();
 }
 
@@ -114,7 +121,11 @@ fn poll_end(shared: &Shared, key: SessionKey, cx: &mut Context<'_>) -> Option<Cl
         match client.io.write.as_ref().poll_write_ready(cx) {
             Poll::Ready(Ok(())) => {
                 client.io.blocked = false;
-                flush::write_session(&mut shared.engine.borrow_mut(), key, &mut client.io);
+                let mut engine = shared.engine.borrow_mut();
+                flush::write_session(&mut engine, key, &mut client.io);
+                engine.watch_output(key);
+                // A client that reads, however slowly, is not idle.
+                client.entry.touch(shared.now());
                 shared.want_flush();
             }
             Poll::Ready(Err(_)) => return Some(CloseReason::Error),

@@ -11,6 +11,7 @@
 mod client;
 mod environment;
 mod flush;
+mod idle;
 mod link;
 mod shared;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use slotway_core::topology::{Hint, Snapshot};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::facts::Facts;
+use crate::places::Place;
 use crate::registry::ClientRegistry;
 use shared::Shared;
 
@@ -58,7 +60,12 @@ pub struct WorkerSettings {
 /// What a worker can be told.
 pub enum WorkerMessage {
     /// Serve this client, which came in by a listener with these settings.
-    Accept(std::net::TcpStream, SocketAddr, Arc<ListenerSettings>),
+    Accept(
+        std::net::TcpStream,
+        SocketAddr,
+        Arc<ListenerSettings>,
+        Place,
+    ),
     /// There is a new snapshot.
     SnapshotChanged,
     /// Take no more requests; end sessions as they become idle; then stop.
@@ -83,15 +90,16 @@ impl WorkerHandle {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Hands over a client. It counts as a connection from now on.
+    /// Hands over a client with its place. It counts as a connection from now on.
     pub fn accept(
         &self,
         stream: std::net::TcpStream,
         remote: SocketAddr,
         listener: Arc<ListenerSettings>,
+        place: Place,
     ) {
         self.connections.fetch_add(1, Ordering::Relaxed);
-        self.send(WorkerMessage::Accept(stream, remote, listener));
+        self.send(WorkerMessage::Accept(stream, remote, listener, place));
     }
 
     /// Sends a message; a worker that has ended ignores it.
@@ -157,6 +165,7 @@ async fn work(shared: &Rc<Shared>, inbox: &mut mpsc::UnboundedReceiver<WorkerMes
 async fn serve(shared: &Rc<Shared>, inbox: &mut mpsc::UnboundedReceiver<WorkerMessage>) {
     tokio::task::spawn_local(flush::run(Rc::clone(shared)));
     tokio::task::spawn_local(ticker::run(Rc::clone(shared)));
+    tokio::task::spawn_local(idle::run(Rc::clone(shared)));
     shared.adopt_snapshot();
     let mut draining = false;
     loop {

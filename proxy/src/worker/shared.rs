@@ -23,6 +23,8 @@ use tokio::sync::{Notify, mpsc};
 use super::environment::WorkerEnvironment;
 use super::{WorkerMessage, WorkerSettings, client};
 use crate::facts::Facts;
+use crate::limits::LiveLimits;
+use crate::places::Place;
 use crate::registry::{ClientEntry, ClientRegistry};
 
 /// Bytes read from a socket at a time. One buffer serves all sockets of a worker.
@@ -74,6 +76,8 @@ impl Io {
 pub(super) struct Client {
     pub(super) io: Io,
     pub(super) entry: Arc<ClientEntry>,
+    /// When it was first seen to do nothing since it last did something; `None` if it was not seen so.
+    pub(super) quiet_since: Option<Timestamp>,
 }
 
 /// A listener and the environment of the clients that came in by it.
@@ -188,6 +192,10 @@ impl Shared {
         false
     }
 
+    pub(super) fn live_limits(&self) -> LiveLimits {
+        self.facts.limits()
+    }
+
     pub(super) fn login_refused(&self) -> bool {
         self.facts.login_refused()
     }
@@ -198,8 +206,8 @@ impl Shared {
 
     pub(super) fn handle(self: &Rc<Self>, message: WorkerMessage) {
         match message {
-            WorkerMessage::Accept(stream, remote, listener) => {
-                if let Err(error) = self.accept(stream, remote, &listener) {
+            WorkerMessage::Accept(stream, remote, listener, place) => {
+                if let Err(error) = self.accept(stream, remote, &listener, place) {
                     self.release_connection();
                     tracing::debug!(%error, client = %remote, "client lost before it was served");
                 }
@@ -218,6 +226,7 @@ impl Shared {
         stream: std::net::TcpStream,
         remote: SocketAddr,
         listener: &Arc<ListenerSettings>,
+        place: Place,
     ) -> std::io::Result<()> {
         stream.set_nonblocking(true)?;
         let local = stream.local_addr()?;
@@ -243,9 +252,10 @@ impl Shared {
             Client {
                 io: Io::new(write),
                 entry,
+                quiet_since: None,
             },
         );
-        tokio::task::spawn_local(client::run(Rc::clone(self), key, read));
+        tokio::task::spawn_local(client::run(Rc::clone(self), key, read, place));
         Ok(())
     }
 

@@ -12,18 +12,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::places::Places;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const ID: &str = "07c37dfeb235213a872192d90877d0cd55635b91";
 /// Requests of one session under way.
 const CAP: usize = 4;
 
-fn run_test(test: impl Future<Output = ()>) {
+pub(super) fn run_test(test: impl Future<Output = ()>) {
     let runtime = crate::supervisor::runtime().unwrap();
     runtime.block_on(async { timeout(PATIENCE, test).await.expect("in time") });
 }
 
-async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
     let waited = timeout(PATIENCE, async {
         while !condition() {
             sleep(Duration::from_millis(1)).await;
@@ -33,9 +34,9 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// The worker and what is around it.
-struct Stage {
-    shared: Rc<Shared>,
-    handle: WorkerHandle,
+pub(super) struct Stage {
+    pub(super) shared: Rc<Shared>,
+    pub(super) handle: WorkerHandle,
     listener: TcpListener,
     node: TcpListener,
     ended: tokio::task::JoinHandle<()>,
@@ -43,7 +44,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new(change: impl FnOnce(&mut Limits)) -> Self {
+    pub(super) async fn new(change: impl FnOnce(&mut Limits)) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (node, listener) = (
             TcpListener::bind(any).await.unwrap(),
@@ -85,19 +86,20 @@ impl Stage {
         }
     }
 
-    async fn client(&self) -> TcpStream {
+    pub(super) async fn client(&self) -> TcpStream {
         let client = TcpStream::connect(self.listener.local_addr().unwrap())
             .await
             .unwrap();
         let (served, remote) = self.listener.accept().await.unwrap();
         let settings = Arc::new(ListenerSettings::default());
+        let place = Arc::new(Places::default()).take(remote, 0).unwrap();
         self.handle
-            .accept(served.into_std().unwrap(), remote, settings);
+            .accept(served.into_std().unwrap(), remote, settings, place);
         client
     }
 
     /// The worker's connection to the node, past its handshake.
-    async fn link(&self) -> NodeLink {
+    pub(super) async fn link(&self) -> NodeLink {
         let (stream, _) = self.node.accept().await.unwrap();
         let mut link = NodeLink {
             stream,
@@ -117,7 +119,7 @@ impl Stage {
         }
     }
 
-    async fn nobody_left(&self) {
+    pub(super) async fn nobody_left(&self) {
         until("the client is forgotten", || self.handle.connections() == 0).await;
         assert_eq!(self.shared.engine.borrow().session_count(), 0);
     }
@@ -143,7 +145,7 @@ fn owned_by(port: u16) -> Snapshot {
 }
 
 /// The node's end of a link.
-struct NodeLink {
+pub(super) struct NodeLink {
     stream: TcpStream,
     input: Vec<u8>,
     decoder: RequestDecoder,
@@ -151,7 +153,7 @@ struct NodeLink {
 
 impl NodeLink {
     /// The next request, its words parted by blanks.
-    async fn request(&mut self) -> String {
+    pub(super) async fn request(&mut self) -> String {
         loop {
             if !self.input.is_empty()
                 && let DecodeStep::Command { len } = self
@@ -170,7 +172,7 @@ impl NodeLink {
         }
     }
 
-    async fn send(&mut self, reply: &[u8]) {
+    pub(super) async fn send(&mut self, reply: &[u8]) {
         self.stream.write_all(reply).await.unwrap();
     }
 }

@@ -216,8 +216,12 @@ impl Driver {
     /// The connection to the node breaks.
     pub(super) fn cut(&mut self, port: u16) {
         let link = self.link(port, Protocol::Resp2);
+        self.lose(link, LinkLoss::Closed);
+    }
+
+    pub(super) fn lose(&mut self, link: LinkKey, loss: LinkLoss) {
         self.connections.remove(&link);
-        self.engine.on_link_closed(link, LinkLoss::Closed);
+        self.engine.on_link_closed(link, loss);
         self.settle();
     }
 
@@ -230,6 +234,12 @@ impl Driver {
     pub(super) fn connections_to(&self, port: u16) -> usize {
         let to = self.connections.values().filter(|to| to.port == port);
         to.count()
+    }
+
+    /// Every connection to the node, probes too.
+    pub(super) fn links_to(&self, port: u16) -> Vec<LinkKey> {
+        let to = self.connections.iter().filter(|(_, to)| to.port == port);
+        to.map(|(link, _)| *link).collect()
     }
 
     pub(super) fn link(&self, port: u16, protocol: Protocol) -> LinkKey {

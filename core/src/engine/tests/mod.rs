@@ -5,8 +5,10 @@ mod failures;
 mod order;
 mod parts;
 mod passage;
+mod reconnect;
 mod reply_memory;
 mod silence;
+mod soft_limit;
 mod topology;
 
 use driver::{Driver, bulk};

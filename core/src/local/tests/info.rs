@@ -1,8 +1,9 @@
 //! INFO and CONFIG GET.
 
-use crate::local::ClusterEmulation;
-use crate::local::Secret;
+use std::time::Duration;
+
 use crate::local::testing::{Fixture, TestEnvironment};
+use crate::local::{ClusterEmulation, OutputLimits, Secret};
 
 fn known(env: &mut TestEnvironment) {
     env.upstream.redis_version = Some("7.0.15".into());
@@ -229,6 +230,37 @@ fn config_get_has_what_clients_probe() {
         "*0\r\n",
         "not known yet"
     );
+}
+
+#[test]
+fn config_get_shows_the_limits_as_the_servers_word_them() {
+    let mut client = Fixture::with(|env| {
+        env.process.max_clients = Some(10_000);
+        env.process.idle_timeout = Duration::from_millis(1500);
+        env.process.output_limits = Some(OutputLimits {
+            hard_bytes: 256 << 20,
+            soft_bytes: 64 << 20,
+            soft_time: Duration::from_secs(60),
+            pause_bytes: 1 << 20,
+        });
+    });
+    for (name, value) in [
+        ("maxclients", "10000"),
+        ("timeout", "2"),
+        (
+            "client-output-buffer-limit",
+            "normal 268435456 67108864 60 slave 0 0 0 pubsub 268435456 67108864 60",
+        ),
+    ] {
+        assert_eq!(
+            client.run(&format!("CONFIG GET {name}")),
+            format!(
+                "*2\r\n${}\r\n{name}\r\n${}\r\n{value}\r\n",
+                name.len(),
+                value.len()
+            )
+        );
+    }
 }
 
 #[test]

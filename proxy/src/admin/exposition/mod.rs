@@ -34,6 +34,10 @@ pub(super) struct Scrape<'a> {
     pub(super) discovery: &'a DiscoveryStatus,
     /// Connections of clients not served, by reason.
     pub(super) rejected: &'a [(&'static str, u64)],
+    /// Times that connections had to wait for the rate.
+    pub(super) accept_pauses: u64,
+    /// Configurations read anew, by result.
+    pub(super) reloads: &'a [(&'static str, u64)],
     /// The answer of `/readyz`.
     pub(super) ready: bool,
     /// Threads that serve clients.
@@ -160,6 +164,9 @@ impl Page {
         self.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         self.gauge(&names::READY, &[], u64::from(scrape.ready));
         self.gauge(&names::WORKERS, &[], scrape.worker_count as u64);
+        for (result, count) in scrape.reloads {
+            self.counter(&names::CONFIG_RELOADS, &[result], *count);
+        }
         let started = scrape
             .started
             .duration_since(UNIX_EPOCH)
@@ -226,6 +233,11 @@ impl Page {
             now(|report| report.parked_now),
         );
         self.gauge(&names::PARKED_BYTES, &[], now(|report| report.parked_bytes));
+        self.gauge(
+            &names::DOWNSTREAM_REPLY_BYTES,
+            &[],
+            now(|report| report.reply_bytes),
+        );
     }
 
     fn connections(&self, scrape: &Scrape<'_>, total: &WorkerMetrics) {
@@ -240,6 +252,7 @@ impl Page {
         for (reason, count) in scrape.rejected {
             self.counter(&names::DOWNSTREAM_REJECTED, &[reason], *count);
         }
+        self.counter(&names::DOWNSTREAM_ACCEPT_PAUSES, &[], scrape.accept_pauses);
         for reason in CloseReason::ALL {
             self.counter(
                 &names::DOWNSTREAM_CLOSED,

@@ -37,6 +37,7 @@ fn report(node: &str, up: bool) -> Box<WorkerReport> {
         in_flight,
         parked_now: 1,
         parked_bytes: 20,
+        reply_bytes: 30,
         generation: 3,
         links: vec![link],
     })
@@ -67,6 +68,8 @@ fn page(workers: &[(usize, Box<WorkerReport>)]) -> String {
         snapshot: &Snapshot::empty(),
         discovery: &discovery_status(),
         rejected: &[("max_clients", 11)],
+        accept_pauses: 4,
+        reloads: &[("applied", 2), ("failed", 1)],
         ready: false,
         worker_count: workers.len(),
         started: SystemTime::now(),
@@ -109,8 +112,11 @@ fn workers_are_summed() {
             "slotway_downstream_connections_rejected_total{reason=\"max_clients\"}",
             "11",
         ),
+        ("slotway_downstream_accept_pauses_total", "4"),
+        ("slotway_config_reloads_total{result=\"failed\"}", "1"),
         ("slotway_requests_in_flight", "12"),
         ("slotway_parked_bytes", "40"),
+        ("slotway_downstream_reply_bytes", "60"),
         ("slotway_node_up{node=\"aa\",address=\"[::1]:7000\"}", "1"),
         (
             "slotway_node_connections{node=\"aa\",address=\"[::1]:7000\"}",
