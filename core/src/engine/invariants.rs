@@ -90,7 +90,12 @@ impl Engine {
                 .flatten()
                 .filter(|other| **other == Some(key));
             let entered = entered.count() + usize::from(node.probe == Some(key));
-            assert_eq!(entered, 1, "a link is one of its node's");
+            let expected = usize::from(!link.detached);
+            assert_eq!(entered, expected, "a link is one of its node's");
+            assert!(
+                link.detached || !link.held,
+                "nobody waits for a slow client"
+            );
         }
         for request in &link.waiting {
             assert_eq!(self.requests[*request].state, State::Waiting(key));

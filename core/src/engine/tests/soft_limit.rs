@@ -24,7 +24,7 @@ fn with_soft_limit() -> (Driver, SessionKey) {
 fn give(driver: &mut Driver, client: SessionKey, length: usize) {
     driver.send(client, "GET k");
     let node = driver.owner("k");
-    driver.reply(node, &bulk(&"v".repeat(length)));
+    driver.reply_where_asked(node, &bulk(&"v".repeat(length)));
 }
 
 /// Time passes, and the driver looks at the client every second.
