@@ -6,6 +6,7 @@
 #   scripts/mutations.sh --write     puts the table into tests/mutations/README.md, too
 #   scripts/mutations.sh a.patch b.patch
 #
+# A directory given as SCRATCH, outside the tree, is kept, and with it what was built there.
 # Fails if a patch does not apply, does not compile, or is not noticed within RUNS seeds of STEPS steps, from SEED on.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -23,9 +24,13 @@ for argument in "$@"; do
 done
 [ "${#PATCHES[@]}" -gt 0 ] || PATCHES=(tests/mutations/*.patch)
 
-SCRATCH=$(mktemp -d)
-trap 'rm -rf "$SCRATCH"' EXIT
+if [ -z "${SCRATCH:-}" ]; then
+    SCRATCH=$(mktemp -d)
+    trap 'rm -rf "$SCRATCH"' EXIT
+    trap 'exit 1' INT TERM
+fi
 TREE="$SCRATCH/tree"
+rm -rf "$TREE"
 mkdir "$TREE"
 git ls-files -z --cached --others --exclude-standard \
     | tar --create --null --files-from=- | tar --extract --directory="$TREE"

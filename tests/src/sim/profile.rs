@@ -154,9 +154,11 @@ impl Profile {
         } else {
             tight
         };
-        let session = *pick(rng, &[0, 1, 5]);
         // A fence holds at one node under one address, for one protocol version.
-        let late = rng.bool() && faults.address == 0 && session == 0;
+        let late = rng.u32(..3) == 0;
+        let session = if late { 0 } else { *pick(rng, &[0, 1, 5]) };
+        let address = if late { 0 } else { faults.address };
+        let faults = Faults { address, ..faults };
         let shards = rng.usize(1..=4);
         Self {
             clients: rng.usize(1..=8),

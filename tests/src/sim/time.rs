@@ -93,6 +93,9 @@ impl World {
     /// Nearly everybody reads and writes all there is.
     fn network_turn(&mut self) -> Result<(), Violation> {
         self.flush()?;
+        if self.rng.u32(..4) == 0 {
+            self.node_works_late()?;
+        }
         for index in (0..self.pending.len()).rev() {
             if self.rng.u32(..8) > 0 {
                 self.steps += 1;
