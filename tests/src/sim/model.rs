@@ -65,6 +65,8 @@ pub(super) struct Record {
     pub(super) asked: u64,
     /// Parts that the kernel took as a whole, at some time.
     pub(super) written: usize,
+    /// Where it was last pointed to by ASK, and for which slot.
+    asked_at: Option<(usize, u16)>,
     /// Part and number of each execution.
     pub(super) executions: Vec<(usize, u64)>,
     pub(super) told: Told,
@@ -82,6 +84,7 @@ impl Record {
             parts: 1,
             asked: 0,
             written: 0,
+            asked_at: None,
             executions: Vec::new(),
             told: Told::Nothing,
         }
@@ -154,6 +157,32 @@ impl Model {
     /// Node `node` says that `slot` is served at `port`.
     pub(super) fn note_moved(&mut self, node: usize, slot: u16, port: u16) {
         self.moved.insert((node, slot, port));
+    }
+
+    /// Request `request` was pointed to node `target` by ASK.
+    pub(super) fn note_ask(&mut self, request: Option<usize>, target: Option<usize>, slot: u16) {
+        if let Some(record) = request.and_then(|request| self.records.get_mut(request)) {
+            record.asked_at = target.map(|target| (target, slot));
+        }
+    }
+
+    /// Request `request` met MOVED at node `node`. If it was pointed there by ASK, ASKING should have been before it. Only where
+    /// topologies are true, or it may have come by one.
+    pub(super) fn check_asking(
+        &mut self,
+        request: Option<usize>,
+        node: usize,
+        slot: u16,
+        asking: bool,
+    ) -> Result<(), Violation> {
+        let record = request.and_then(|request| self.records.get_mut(request));
+        let asked_at = record.and_then(|record| record.asked_at.take());
+        if self.rules.gentle && !asking && asked_at == Some((node, slot)) {
+            return Err(format!(
+                "request {request:?} comes to node {node} without ASKING [E6]"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether it said so at any time.

@@ -151,7 +151,7 @@ impl Context<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         if let Some(refusal) = self.admission(data, asking) {
-            self.note_moved(&refusal);
+            self.note_redirection(data, asking, &refusal)?;
             out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
             return Ok(());
         }
@@ -257,16 +257,37 @@ impl Context<'_> {
         }
     }
 
-    fn note_moved(&mut self, refusal: &str) {
+    /// Remembers where a request was pointed to, and checks that it came from where it was pointed as it was told.
+    fn note_redirection(
+        &mut self,
+        data: &Data,
+        asking: bool,
+        refusal: &str,
+    ) -> Result<(), Violation> {
         let mut words = refusal.split(' ');
-        if words.next() == Some("MOVED")
-            && let Some(slot) = words.next().and_then(|slot| slot.parse().ok())
-            && let Some(port) = words
+        let kind = words.next();
+        let (Some(slot), Some(port)) = (
+            words.next().and_then(|slot| slot.parse().ok()),
+            words
                 .next()
-                .and_then(|to| to.rsplit(':').next()?.parse().ok())
-        {
-            self.model.note_moved(self.node, slot, port);
+                .and_then(|to| to.rsplit(':').next()?.parse().ok()),
+        ) else {
+            return Ok(());
+        };
+        match kind {
+            Some("MOVED") => self.model.note_moved(self.node, slot, port),
+            Some("ASK") => {
+                let target = self.cluster.at_port(port);
+                self.model.note_ask(data.request, target, slot);
+                return Ok(());
+            }
+            _ => return Ok(()),
         }
+        let importing = self.cluster.hot.iter().position(|hot| *hot == slot);
+        let importing =
+            importing.is_some_and(|hot| self.cluster.peers[self.node].importing[hot].is_some());
+        self.model
+            .check_asking(data.request, self.node, slot, asking || !importing)
     }
 
     fn reply(&mut self, data: &Data, execution: u64, out: &mut Vec<u8>) {
