@@ -5,7 +5,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DEBUG_BINARY := $(TARGET)/debug/slotway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools lint
+.PHONY: help demo test test-tools lint sim mutations
 
 help: ## lists these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,16 @@ test: test-tools ## fetches real servers and client libraries, then runs all tes
 test-tools:
 	scripts/fetch-servers.sh --all
 	scripts/fetch-clients.sh
+
+STEPS ?= 3000
+RUNS ?= $(if $(SEED),1,5000)
+
+sim: ## simulates the request path with faults of every kind: fresh seeds, or SEED=5 STEPS=3000 RUNS=1
+	$(CARGO) run --release --locked --quiet --package slotway-tests --bin sim -- \
+	    $(if $(SEED),--seed $(SEED)) --steps $(STEPS) --runs $(RUNS)
+
+mutations: ## breaks the core on purpose, in every way of tests/mutations, and shows that the simulation notices
+	scripts/mutations.sh
 
 lint: ## formatting, clippy, documentation and generated files, with warnings denied
 	$(CARGO) fmt --all --check

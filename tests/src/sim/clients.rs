@@ -7,7 +7,7 @@ use slotway_core::engine::SessionKey;
 
 use super::cluster::Cluster;
 use super::model::{Kind, Model, Record, Violation};
-use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, Profile, pick};
+use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, Profile, TAGS, pick};
 use super::wire::reply_length;
 use crate::encode;
 
@@ -19,6 +19,8 @@ pub(super) struct Client {
     number: usize,
     /// Bytes not sent yet.
     pub(super) output: Vec<u8>,
+    /// Most bytes that the engine read at once.
+    pub(super) largest_batch: usize,
     /// Bytes of a reply that has begun to arrive.
     input: Vec<u8>,
     /// Requests whose replies it waits for.
@@ -40,6 +42,7 @@ impl Client {
             session,
             number: model.add_client(),
             output: Vec::new(),
+            largest_batch: 0,
             input: Vec::new(),
             expected: VecDeque::new(),
             made: 0,
@@ -185,7 +188,7 @@ impl Client {
         record.keys = keys;
         if kind != Kind::Mset {
             for slot in slots {
-                arguments.push(format!("{{{slot}}}u{id}"));
+                arguments.push(format!("{{{}}}u{id}", TAGS[slot]));
                 record.keys.push(KEYS);
             }
         }
@@ -194,12 +197,14 @@ impl Client {
 
     fn keyless(&self, id: usize, rng: &mut Rng) -> (Record, Vec<String>) {
         let mark = id.to_string();
-        let (kind, write, arguments): (Kind, bool, &[&str]) = match rng.u32(..6) {
+        let channel = *pick(rng, &TAGS);
+        let (kind, write, arguments): (Kind, bool, &[&str]) = match rng.u32(..7) {
             0 => (Kind::Flush, true, &["FLUSHALL", &mark]),
             1 => (Kind::Size, false, &["DBSIZE"]),
             2 => (Kind::Keys, false, &["KEYS", &mark]),
             3 => (Kind::Scan, false, &["SCAN", "0", "MATCH", &mark]),
-            _ => (Kind::Plain, true, &["PUBLISH", "channel", &mark]),
+            4 => (Kind::Plain, true, &["EVAL", "return 1", "0", &mark]),
+            _ => (Kind::Plain, true, &["PUBLISH", channel, &mark]),
         };
         let mut record = Record::new(self.number, kind);
         record.write = write;

@@ -6,7 +6,7 @@ use slotway_core::topology::{
     Address, Node, NodeId, NodeState, OpenSlot, Role, Snapshot, SnapshotBuilder,
 };
 
-use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT};
+use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, TAGS};
 use crate::{SLOT_COUNT, slot_of};
 
 /// In a view: nobody owns the slot.
@@ -28,12 +28,32 @@ pub(super) struct Peer {
     /// Where each hot slot is on its way to, and from.
     pub(super) migrating: [Option<usize>; HOT_SLOTS],
     pub(super) importing: [Option<usize>; HOT_SLOTS],
-    /// Until when it answers nothing, is loading, sees the cluster down, is a demoted primary, is without its primary.
+    /// How often it was started, and the number of the last connection it took since.
+    pub(super) incarnation: u32,
+    pub(super) last_number: usize,
+    /// Until when it cannot be reached, stands still, holds writes, is loading, sees the cluster down, is a demoted primary, is
+    /// without its primary.
     pub(super) hung: u64,
+    pub(super) frozen: u64,
+    pub(super) paused: u64,
     pub(super) loading: u64,
     pub(super) down: u64,
     pub(super) demoted: u64,
     pub(super) orphaned: u64,
+}
+
+impl Peer {
+    /// Whether it works off nothing at this time.
+    pub(super) const fn stands_still(&self, now: u64) -> bool {
+        self.hung > now || self.frozen > now
+    }
+
+    /// The process is another one from now on.
+    pub(super) const fn start_anew(&mut self) {
+        self.incarnation += 1;
+        self.last_number = 0;
+        (self.hung, self.frozen, self.paused) = (0, 0, 0);
+    }
 }
 
 /// All of them, and the truth.
@@ -54,12 +74,9 @@ impl Cluster {
     /// `shards` primaries with equal ranges and a replica each.
     pub(super) fn new(shards: usize) -> Self {
         let names: Vec<String> = (0..KEYS)
-            .map(|key| format!("{{{}}}{key}", key / KEYS_PER_SLOT))
+            .map(|key| format!("{{{}}}{key}", TAGS[key / KEYS_PER_SLOT]))
             .collect();
-        let mut hot = [0; HOT_SLOTS];
-        for (number, slot) in hot.iter_mut().enumerate() {
-            *slot = slot_of(number.to_string().as_bytes());
-        }
+        let hot = TAGS.map(|tag| slot_of(tag.as_bytes()));
         let owner: Vec<u8> = (0..usize::from(SLOT_COUNT))
             .map(|slot| small(slot * shards / usize::from(SLOT_COUNT)))
             .collect();
@@ -73,7 +90,11 @@ impl Cluster {
             holds: [false; KEYS],
             migrating: [None; HOT_SLOTS],
             importing: [None; HOT_SLOTS],
+            incarnation: 0,
+            last_number: 0,
             hung: 0,
+            frozen: 0,
+            paused: 0,
             loading: 0,
             down: 0,
             demoted: 0,
@@ -258,13 +279,8 @@ impl Cluster {
         for node in 0..self.peers.len() {
             let peer = &mut self.peers[node];
             peer.alive = true;
-            (
-                peer.hung,
-                peer.loading,
-                peer.down,
-                peer.demoted,
-                peer.orphaned,
-            ) = (0, 0, 0, 0, 0);
+            (peer.hung, peer.frozen, peer.paused) = (0, 0, 0);
+            (peer.loading, peer.down, peer.demoted, peer.orphaned) = (0, 0, 0, 0);
             peer.old_port = peer.port;
             peer.importing = [None; HOT_SLOTS];
             self.gossip(node);

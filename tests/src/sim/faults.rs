@@ -9,6 +9,19 @@ use super::world::{World, note};
 /// In a gentle run, steps between two moves of a slot: more than a request needs to find it.
 const GENTLE_PAUSE: u64 = 1_500;
 
+/// Ways in which a node is silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Silence {
+    /// No byte comes or goes.
+    Unreachable,
+    /// Its kernel takes connections and bytes, its process does nothing.
+    Frozen,
+    /// It holds writes and what is behind them, and answers everything else.
+    Paused,
+    /// It is another process, and nobody has told the other end of the old one's connections.
+    Restarted,
+}
+
 impl World {
     /// One event of a kind drawn by weight.
     pub(super) fn trouble(&mut self) -> Result<(), Violation> {
@@ -30,12 +43,15 @@ impl World {
             }
             Some(1) => self.fail_over()?,
             Some(2) => self.kill_or_revive()?,
-            Some(3) => self.hang(),
-            Some(4) => self.cut()?,
-            Some(5) => self.refuse(),
-            Some(6) => self.garble(),
-            Some(7) => self.readdress(),
-            Some(8) => self.churn(),
+            Some(3) => self.silence(Silence::Unreachable),
+            Some(4) => self.silence(Silence::Frozen),
+            Some(5) => self.silence(Silence::Paused),
+            Some(6) => self.silence(Silence::Restarted),
+            Some(7) => self.cut()?,
+            Some(8) => self.refuse(),
+            Some(9) => self.garble(),
+            Some(10) => self.readdress(),
+            Some(11) => self.churn(),
             _ => self.nonsense(),
         }
         self.note_lost_slots();
@@ -81,6 +97,7 @@ impl World {
         let alive = *alive;
         note!(self, "node {node} lives: {alive}");
         if alive {
+            self.cluster.peers[node].start_anew();
             let loading = self.now + self.rng.u64(..200_000);
             self.cluster.peers[node].loading = loading;
             return Ok(());
@@ -98,12 +115,9 @@ impl World {
         Ok(())
     }
 
-    fn break_off(&mut self, index: usize) -> Result<(), Violation> {
-        let node = self.connections[index].node;
-        if self.cluster.peers[node].hung <= self.now {
-            let count = self.rng.usize(..=self.connections[index].held());
-            self.deliver(index, count)?;
-        }
+    pub(super) fn break_off(&mut self, index: usize) -> Result<(), Violation> {
+        let count = self.rng.usize(..=self.connections[index].held());
+        self.deliver(index, count)?;
         let count = self.rng.usize(..=self.connections[index].replies.len());
         self.engine_reads_bytes(index, count);
         let connection = self.connections.swap_remove(index);
@@ -113,16 +127,32 @@ impl World {
         Ok(())
     }
 
-    fn hang(&mut self) {
+    fn silence(&mut self, kind: Silence) {
+        let length = if self.rng.bool() {
+            self.rng.u64(..2_000_000)
+        } else {
+            self.rng.u64(..20_000)
+        };
+        self.fall_silent(kind, length);
+    }
+
+    /// A node says nothing for a while, in one way or another.
+    pub(super) fn fall_silent(&mut self, kind: Silence, length: u64) {
         let node = self.rng.usize(..self.cluster.peers.len());
-        let until = self.now
-            + if self.rng.bool() {
-                self.rng.u64(..2_000_000)
-            } else {
-                self.rng.u64(..20_000)
-            };
-        self.cluster.peers[node].hung = until;
-        note!(self, "node {node} hangs until {until}");
+        let until = self.now + length;
+        let loading = self.now + self.rng.u64(..200_000);
+        let peer = &mut self.cluster.peers[node];
+        match kind {
+            Silence::Unreachable => peer.hung = until,
+            Silence::Frozen => peer.frozen = until,
+            Silence::Paused => peer.paused = until,
+            Silence::Restarted if peer.alive => {
+                peer.start_anew();
+                peer.loading = loading;
+            }
+            Silence::Restarted => {}
+        }
+        note!(self, "node {node} is silent until {until}: {kind:?}");
     }
 
     fn cut(&mut self) -> Result<(), Violation> {
@@ -155,9 +185,9 @@ impl World {
     fn garble(&mut self) {
         if let Some(index) = self.some_connection() {
             note!(self, "{:?} gets garbage", self.connections[index].link);
-            self.connections[index]
-                .replies
-                .extend_from_slice(b"?garbage\r\n");
+            let connection = &mut self.connections[index];
+            connection.garbled = true;
+            connection.replies.extend_from_slice(b"?garbage\r\n");
         }
     }
 

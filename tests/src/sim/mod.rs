@@ -2,23 +2,28 @@
 //! that knows every rule. Equal seeds give equal runs.
 //!
 //! Each step is one event: a client asks, sends, reads or leaves; the kernel takes or gives some bytes; a node executes; time passes;
-//! the cluster changes; a topology reaches the engine, late or old. After the last step all trouble ends, and everything that was asked
-//! must be answered in bounded time.
+//! the cluster changes; a topology reaches the engine, late or old. Now and then there is a spell of regular ticks in which nodes are
+//! silent in one way or another. After the last step all trouble ends, and everything that was asked must be answered in bounded time.
 //!
 //! Checked: the order of replies; no reply to another client; the order of effects on a key [G2] and around barriers [G6]; each write
 //! executed once at most [G5]; every refusal and every `UNCERTAIN` shown is true; nothing lost, nothing stuck, nothing left behind;
-//! bounds; the engine's own invariants.
+//! bounds of requests, bytes, replies and connections, and memory back to nothing; no connection given up whose node is only busy; the
+//! engine's own invariants.
 
+mod answers;
+mod checks;
 mod clients;
 mod cluster;
 mod environment;
 mod faults;
+mod history;
 mod model;
 mod net;
 mod node;
 mod profile;
 mod rest;
 mod shell;
+mod time;
 mod wire;
 mod world;
 
@@ -51,6 +56,10 @@ pub struct Summary {
     pub parked: u64,
     /// Connections to nodes lost.
     pub links_lost: u64,
+    /// Connections given up by the engine while they carried requests.
+    pub given_up: u64,
+    /// Silent nodes asked whether they are there.
+    pub probes: u64,
 }
 
 impl Summary {
@@ -67,8 +76,13 @@ impl Summary {
         self.held += other.held;
         self.parked += other.parked;
         self.links_lost += other.links_lost;
+        self.given_up += other.given_up;
+        self.probes += other.probes;
     }
 }
+
+/// Events shown in the report of a violation.
+const SHOWN_EVENTS: usize = 400;
 
 /// A rule was broken.
 #[derive(Debug, Clone)]
@@ -79,13 +93,19 @@ pub struct Failure {
     pub steps: u64,
     /// What was broken.
     pub what: String,
-    /// The last events before it.
+    /// All events before it; the first one says what the run is like.
     pub trace: Vec<String>,
+}
+
+impl Failure {
+    fn last_events(&self) -> &[String] {
+        &self.trace[self.trace.len().saturating_sub(SHOWN_EVENTS)..]
+    }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for event in &self.trace {
+        for event in self.trace.iter().take(1).chain(self.last_events()) {
             writeln!(f, "  {event}")?;
         }
         writeln!(f, "seed {}: {}", self.seed, self.what)?;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use slotway_core::engine::LinkKey;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Peer};
 use super::model::{Model, Violation};
 use super::node::{Command, Context};
 use super::profile::HOT_SLOTS;
@@ -23,8 +23,9 @@ pub(super) struct Pending {
 pub(super) struct Connection {
     pub(super) link: LinkKey,
     pub(super) node: usize,
-    /// What the node calls it.
+    /// What the node calls it, and which of its processes does.
     pub(super) number: usize,
+    pub(super) incarnation: u32,
     /// Bytes the kernel took that are no whole command yet.
     unparsed: Vec<u8>,
     /// Whole commands the kernel took, each with the position of its end.
@@ -37,6 +38,13 @@ pub(super) struct Connection {
     pub(super) replies: Vec<u8>,
     /// The kernel had no room for more.
     pub(super) blocked: bool,
+    /// The engine is through its handshake; it sent requests.
+    pub(super) ready: bool,
+    pub(super) used: bool,
+    /// The node sent what is no reply.
+    pub(super) garbled: bool,
+    /// When the engine last got bytes of it, by the time it was awake.
+    pub(super) heard: u64,
     /// The engine gave it up: it ends with the next events.
     pub(super) closing: bool,
     /// Slots that the node ceased to own after the engine gave the connection up: what it executes there late is lost.
@@ -56,11 +64,12 @@ pub(super) struct Place<'a> {
 }
 
 impl Connection {
-    pub(super) const fn new(link: LinkKey, node: usize, number: usize) -> Self {
+    pub(super) const fn new(link: LinkKey, node: usize, peer: &Peer, now: u64) -> Self {
         Self {
             link,
             node,
-            number,
+            number: peer.last_number,
+            incarnation: peer.incarnation,
             unparsed: Vec::new(),
             commands: VecDeque::new(),
             parsed: 0,
@@ -68,6 +77,10 @@ impl Connection {
             delivered: 0,
             replies: Vec::new(),
             blocked: false,
+            ready: false,
+            used: false,
+            garbled: false,
+            heard: now,
             closing: false,
             lost: [false; HOT_SLOTS],
             asking: false,
@@ -78,6 +91,11 @@ impl Connection {
     /// How many bytes the kernel holds for the node.
     pub(super) fn held(&self) -> usize {
         usize::try_from(self.accepted - self.delivered).unwrap_or(usize::MAX)
+    }
+
+    /// Whether the node has something to do, or will have once it has its bytes.
+    pub(super) fn has_work(&self) -> bool {
+        self.held() > 0 || !self.commands.is_empty()
     }
 
     /// The engine gives the connection up. What has not reached the node by now never does, unless `late`.
@@ -96,6 +114,8 @@ impl Connection {
         let mut used = 0;
         while let Some((arguments, length)) = parse_request(&self.unparsed[used..]) {
             let command = Command::parse(&arguments);
+            self.used |= matches!(command, Command::Data(_));
+            self.ready |= matches!(command, Command::Data(_) | Command::Asking | Command::Ping);
             if let Command::Data(data) = &command
                 && let Some(request) = data.request
             {
@@ -111,16 +131,34 @@ impl Connection {
     /// `count` more bytes reach the node, which executes the commands that are whole by then.
     pub(super) fn deliver(&mut self, count: usize, place: &mut Place<'_>) -> Result<(), Violation> {
         self.delivered = self.accepted.min(self.delivered + count as u64);
-        while self
-            .commands
-            .front()
-            .is_some_and(|(end, _)| *end <= self.delivered)
-        {
-            if let Some((_, command)) = self.commands.pop_front() {
-                self.execute(command, place)?;
+        while let Some((end, command)) = self.commands.pop_front() {
+            if end > self.delivered || self.is_held(&command, place) {
+                self.commands.push_front((end, command));
+                break;
             }
+            self.execute(command, place)?;
         }
         Ok(())
+    }
+
+    /// The node has paused writes, and this is one: it holds up the connection.
+    fn is_held(&self, command: &Command, place: &mut Place<'_>) -> bool {
+        match command {
+            Command::Data(data) => self.context(place).is_held(data, self.asking),
+            _ => false,
+        }
+    }
+
+    fn context<'a>(&self, place: &'a mut Place<'_>) -> Context<'a> {
+        Context {
+            cluster: place.cluster,
+            model: place.model,
+            rng: place.rng,
+            now: place.now,
+            node: self.node,
+            resp3: self.resp3,
+            late: self.closing.then_some(self.lost),
+        }
     }
 
     fn execute(&mut self, command: Command, place: &mut Place<'_>) -> Result<(), Violation> {
@@ -152,23 +190,7 @@ impl Connection {
                 b"+OK\r\n"
             }
             Command::Data(data) => {
-                let Place {
-                    cluster,
-                    model,
-                    rng,
-                    now,
-                    ..
-                } = place;
-                let mut context = Context {
-                    cluster,
-                    model,
-                    rng,
-                    now: *now,
-                    node: self.node,
-                    resp3: self.resp3,
-                    late: self.closing.then_some(self.lost),
-                };
-                return context.serve(&data, asking, &mut self.replies);
+                return self.context(place).serve(&data, asking, &mut self.replies);
             }
             Command::Unknown(name) => return Err(format!("a node got {name}")),
         };

@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 use super::cluster::Cluster;
 use super::model::{Model, Violation};
-use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT};
+use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, TAGS};
 use super::wire::{Mark, number};
 
 /// A command as a node received it.
@@ -109,7 +109,10 @@ impl Command {
             b"SET" | b"APPEND" | b"INCRBY" => data(Name::Write, &[at(1)?], mark(2)),
             b"GETRANGE" => data(Name::Read, &[at(1)?], mark(2)),
             b"GET" => data(Name::Get, &[at(1)?], None),
-            b"EVAL" => data(Name::Script, arguments.get(3..5)?, mark(5)),
+            b"EVAL" => {
+                let keys: usize = mark(2)?;
+                data(Name::Script, arguments.get(3..3 + keys)?, mark(3 + keys))
+            }
             b"MSET" => {
                 let keys: Vec<&[u8]> = arguments.get(1..)?.iter().copied().step_by(2).collect();
                 data(Name::Mset, &keys, mark(2))
@@ -148,6 +151,7 @@ impl Context<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         if let Some(refusal) = self.admission(data, asking) {
+            self.note_redirection(data, asking, &refusal)?;
             out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
             return Ok(());
         }
@@ -182,6 +186,14 @@ impl Context<'_> {
             .find(|key| **key < KEYS)
             .map(|key| key / KEYS_PER_SLOT);
         hot.is_none_or(|hot| lost[hot] || self.cluster.owner_of_hot(hot) != Some(self.node))
+    }
+
+    /// Whether a node that has paused writes holds `data` now. What it would refuse, it refuses at once.
+    pub(super) fn is_held(&self, data: &Data, asking: bool) -> bool {
+        let may_write = data.is_write() || data.name == Name::Publish;
+        self.cluster.peers[self.node].paused > self.now
+            && may_write
+            && self.admission(data, asking).is_none()
     }
 
     /// The checks before a command runs: `getNodeByQuery` and `processCommand` of the servers.
@@ -238,10 +250,44 @@ impl Context<'_> {
             Some(_) if peer.importing[hot].is_some() && asking => (several && absent > 0)
                 .then(|| "TRYAGAIN Multiple keys request during rehashing of slot".to_owned()),
             Some(owner) => Some(match self.now % 7 {
+                0 if self.now.is_multiple_of(5) => format!("MOVED {slot} ?:{}", address(owner)),
                 0 => format!("MOVED {slot} :{}", address(owner)),
                 _ => format!("MOVED {slot} 127.0.0.1:{}", address(owner)),
             }),
         }
+    }
+
+    /// Remembers where a request was pointed to, and checks that it came from where it was pointed as it was told.
+    fn note_redirection(
+        &mut self,
+        data: &Data,
+        asking: bool,
+        refusal: &str,
+    ) -> Result<(), Violation> {
+        let mut words = refusal.split(' ');
+        let kind = words.next();
+        let (Some(slot), Some(port)) = (
+            words.next().and_then(|slot| slot.parse().ok()),
+            words
+                .next()
+                .and_then(|to| to.rsplit(':').next()?.parse().ok()),
+        ) else {
+            return Ok(());
+        };
+        match kind {
+            Some("MOVED") => self.model.note_moved(self.node, slot, port),
+            Some("ASK") => {
+                let target = self.cluster.at_port(port);
+                self.model.note_ask(data.request, target, slot);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        }
+        let importing = self.cluster.hot.iter().position(|hot| *hot == slot);
+        let importing =
+            importing.is_some_and(|hot| self.cluster.peers[self.node].importing[hot].is_some());
+        self.model
+            .check_asking(data.request, self.node, slot, asking || !importing)
     }
 
     fn reply(&mut self, data: &Data, execution: u64, out: &mut Vec<u8>) {
@@ -267,7 +313,11 @@ impl Context<'_> {
             Name::Size => format!(":{}\r\n", self.node + 1),
             Name::Keys => format!(
                 "*1\r\n{}",
-                bulk(&format!("{{{}}}{}", self.rng.u32(..6), mark(KEYS)))
+                bulk(&format!(
+                    "{{{}}}{}",
+                    TAGS[self.rng.usize(..HOT_SLOTS)],
+                    mark(KEYS)
+                ))
             ),
             Name::Scan => format!(
                 "*2\r\n$1\r\n{}\r\n*1\r\n{}",

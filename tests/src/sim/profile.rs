@@ -7,6 +7,8 @@ use slotway_core::engine::Limits;
 
 /// Slots that requests use; the others only make the topology whole.
 pub(super) const HOT_SLOTS: usize = 6;
+/// Hash tags of their keys. The first one is slot 0: whatever has no slot is entered there, too, and must not get in the way.
+pub(super) const TAGS: [&str; HOT_SLOTS] = ["3560", "1", "2", "3", "4", "5"];
 /// Keys in each of them.
 pub(super) const KEYS_PER_SLOT: usize = 3;
 /// All keys of a run.
@@ -19,8 +21,14 @@ pub(super) struct Faults {
     pub(super) migration: u32,
     pub(super) failover: u32,
     pub(super) kill: u32,
-    /// A node answers nothing for a while.
+    /// A node cannot be reached for a while.
     pub(super) hang: u32,
+    /// A node's process stands still: its kernel takes connections and bytes, and it goes on later or dies.
+    pub(super) freeze: u32,
+    /// A node holds writes, and what is behind them on their connections [HL2].
+    pub(super) pause: u32,
+    /// A node starts anew, and its old connections end without a word.
+    pub(super) restart: u32,
     /// A connection to a node breaks.
     pub(super) cut: u32,
     /// LOADING, CLUSTERDOWN, READONLY or MASTERDOWN for a while.
@@ -37,12 +45,15 @@ pub(super) struct Faults {
 
 impl Faults {
     /// Each with its weight, in the order of the fields.
-    pub(super) const fn weights(&self) -> [u32; 10] {
+    pub(super) const fn weights(&self) -> [u32; 13] {
         [
             self.migration,
             self.failover,
             self.kill,
             self.hang,
+            self.freeze,
+            self.pause,
+            self.restart,
             self.cut,
             self.refusals,
             self.garbage,
@@ -77,6 +88,10 @@ pub(super) struct Profile {
     pub(super) gentle: bool,
     /// Nodes go on with connections that the engine gave up, until it has them killed [D9].
     pub(super) late: bool,
+    /// In a thousand steps, how many begin a spell in which time passes in ticks and the network keeps up: silence counts.
+    pub(super) spells: u32,
+    /// A node that seldom gets to work.
+    pub(super) slow: Option<usize>,
     /// Keys the clients use: few mean many conflicts.
     pub(super) keys: usize,
     /// Bytes the kernel keeps for a slow node.
@@ -92,6 +107,9 @@ impl Profile {
             failover: weight(3),
             kill: weight(2),
             hang: weight(4),
+            freeze: weight(4),
+            pause: weight(4),
+            restart: weight(2),
             cut: weight(8),
             refusals: weight(6),
             garbage: weight(2),
@@ -117,9 +135,12 @@ impl Profile {
                 &[400, 64 << 20, 64 << 20, 64 << 20, 64 << 20, 64 << 20],
             ),
             park_timeout: Duration::from_millis(*pick(rng, &[300, 2_000, 10_000])),
-            node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 5_000])),
+            node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 6_000])),
+            busy_timeout: Duration::from_millis(*pick(rng, &[1_000, 8_000, 60_000])),
+            demoted_timeout: Duration::from_millis(*pick(rng, &[200, 2_000])),
             output_pause_bytes: *pick(rng, &[200, 64 << 20, 64 << 20]),
             reply_bytes: *pick(rng, &[1_000, 256 << 20, 256 << 20]),
+            input_ahead_bytes: *pick(rng, &[300, 64 << 20]),
             max_redirects: *pick(rng, &[1, 6, 6]),
             max_resends: *pick(rng, &[0, 2, 2]),
             links_per_node: *pick(rng, &[1, 1, 2, 3]),
@@ -133,12 +154,17 @@ impl Profile {
         } else {
             tight
         };
-        let session = *pick(rng, &[0, 1, 5]);
         // A fence holds at one node under one address, for one protocol version.
-        let late = rng.bool() && faults.address == 0 && session == 0;
+        let late = rng.u32(..3) == 0;
+        let session = if late { 0 } else { *pick(rng, &[0, 1, 5]) };
+        let address = if late { 0 } else { faults.address };
+        let faults = Faults { address, ..faults };
+        let shards = rng.usize(1..=4);
         Self {
             clients: rng.usize(1..=8),
-            shards: rng.usize(1..=4),
+            shards,
+            spells: if gentle { 0 } else { *pick(rng, &[0, 1, 4]) },
+            slow: (!gentle && rng.u32(..4) == 0).then(|| rng.usize(..shards)),
             pipeline: *pick(rng, &[1, 4, 12, 40]),
             trouble: *pick(rng, &[0, 2, 5, 10, 20, 60, 150]),
             faults,

@@ -1,5 +1,7 @@
 //! The end of a run: all trouble ends, and everything must come to rest.
 
+use std::time::Duration;
+
 use slotway_core::metrics::CloseReason;
 
 use super::model::Violation;
@@ -9,10 +11,14 @@ use super::world::{World, note};
 const REST_STEPS: u32 = 6_000;
 const REST_STEP: u64 = 10_000;
 
+/// A connection whose other end has gone without a word is given up after that time at the latest, and its requests go on.
+const FOUND_OUT_IN_TIME: Duration = Duration::from_secs(10);
+
 impl World {
     /// Trouble is over: everything asked must be answered, and nothing may be left.
     pub(super) fn rest(&mut self) -> Result<(), Violation> {
         self.cluster.heal();
+        self.end_orphans()?;
         self.adopt(Some(self.cluster.snapshot(
             self.snapshot.generation + 1,
             None,
@@ -50,9 +56,24 @@ impl World {
         ))
     }
 
+    /// Connections to processes that have ended: broken off now, unless the engine can be expected to find out in time.
+    fn end_orphans(&mut self) -> Result<(), Violation> {
+        if self.profile.limits.busy_timeout <= FOUND_OUT_IN_TIME && self.rng.bool() {
+            return Ok(());
+        }
+        for index in (0..self.connections.len()).rev() {
+            let connection = &self.connections[index];
+            let peer = &self.cluster.peers[connection.node];
+            if peer.incarnation != connection.incarnation {
+                self.break_off(index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// One turn in which everybody does what is to be done.
     fn calm_turn(&mut self) -> Result<(), Violation> {
-        self.pass(REST_STEP);
+        self.pass(REST_STEP)?;
         for index in 0..self.clients.len() {
             self.send_bytes(index, self.clients[index].output.len())?;
         }
@@ -62,14 +83,7 @@ impl World {
             self.connect_one(index);
         }
         for index in (0..self.connections.len()).rev() {
-            self.connections[index].blocked = false;
-            self.write(index);
-            self.deliver(index, self.connections[index].held())?;
-            let most = self.connections[index].replies.len();
-            self.engine_reads_bytes(index, most);
-            if self.connections[index].closing {
-                self.close(index);
-            }
+            self.serve_connection(index)?;
         }
         for index in (0..self.clients.len()).rev() {
             self.client_reads(index, true)?;
@@ -112,6 +126,9 @@ impl World {
                 }
             }
             if self.clients.is_empty() {
+                // Probes are closed at the next tick.
+                self.pass(REST_STEP)?;
+                self.engine.check_nothing_left();
                 return Ok(());
             }
             self.calm_turn()?;
@@ -119,22 +136,39 @@ impl World {
         Err(format!("{} sessions do not end", self.clients.len()))
     }
 
+    /// Memory is back to nothing: after further topologies, and time for probes to be closed.
     fn check_end(&mut self) -> Result<(), Violation> {
-        let report = self.engine.report();
-        if report.parked_now != 0 || report.parked_bytes != 0 {
-            return Err(format!(
-                "{} requests with {} bytes are left parked",
-                report.parked_now, report.parked_bytes
-            ));
+        // The first one retires connections, the second one forgets the nodes they went to.
+        for _ in 0..2 {
+            let generation = self.snapshot.generation + 1;
+            self.adopt(Some(self.cluster.snapshot(generation, None, false)));
+            for _ in 0..4 {
+                self.calm_turn()?;
+            }
         }
+        if self
+            .clients
+            .iter()
+            .any(|client| client.has_part_of_a_reply())
+        {
+            return Err("a client got a part of a reply".to_owned());
+        }
+        self.engine.check_nothing_left();
+        let report = self.engine.report();
         let owed: usize = report.links.iter().map(|link| link.in_flight).sum();
-        if owed != 0 {
+        if owed + report.in_flight + report.parked_now + report.parked_bytes != 0 {
             return Err(format!("{owed} replies are still owed"));
         }
-        for client in &self.clients {
-            if client.has_part_of_a_reply() {
-                return Err("a client got a part of a reply".to_owned());
-            }
+        let open = self.connections.len() + self.pending.len();
+        if self.engine.link_count() != open {
+            return Err(format!(
+                "{} links for {open} connections",
+                self.engine.link_count()
+            ));
+        }
+        let most = self.cluster.peers.len() * 2 * self.profile.limits.links_per_node;
+        if open > most {
+            return Err(format!("{open} connections are open, {most} are needed"));
         }
         Ok(())
     }

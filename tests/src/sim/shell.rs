@@ -15,7 +15,7 @@ const CONNECT_TIMEOUT: u64 = 500_000;
 impl World {
     /// The end of a turn: actions, then one write per dirty link, then one per dirty session.
     pub(super) fn flush(&mut self) -> Result<(), Violation> {
-        while let Some(action) = self.engine.next_action() {
+        while let Some(action) = self.next_action()? {
             self.act(action)?;
         }
         while let Some(link) = self.engine.next_dirty_link() {
@@ -140,6 +140,7 @@ impl World {
     pub(super) fn connect_one(&mut self, index: usize) {
         let Pending { link, port, since } = self.pending[index];
         let node = self.cluster.at_port(port);
+        // A process that stands still has a kernel that takes connections.
         let reachable = node.is_some_and(|node| self.cluster.peers[node].hung <= self.now);
         if node.is_some() && !reachable && self.now - since < CONNECT_TIMEOUT {
             return;
@@ -148,9 +149,11 @@ impl World {
         match node.filter(|_| reachable) {
             Some(node) => {
                 note!(self, "{link:?} is connected to node {node} at {port}");
-                self.numbers += 1;
+                let peer = &mut self.cluster.peers[node];
+                // Others connect, too.
+                peer.last_number += 1 + self.rng.usize(..2);
                 self.connections
-                    .push(Connection::new(link, node, self.numbers));
+                    .push(Connection::new(link, node, peer, self.awake));
                 self.engine.on_link_connected(link);
             }
             None => {
@@ -165,11 +168,11 @@ impl World {
         if !self.given_up.is_empty() && self.rng.u32(..4) == 0 {
             return self.node_works_late();
         }
-        let Some(index) = self.busy_connection(|connection| connection.held() > 0) else {
+        let Some(index) = self.busy_connection(Connection::has_work) else {
             return Ok(());
         };
-        let node = self.connections[index].node;
-        if self.cluster.peers[node].hung > self.now {
+        let slow = self.profile.slow == Some(self.connections[index].node);
+        if slow && self.rng.u32(..8) > 0 {
             return Ok(());
         }
         let held = self.connections[index].held();
@@ -181,7 +184,11 @@ impl World {
         self.deliver(index, count)
     }
 
+    /// `count` more bytes of a connection reach its node, unless that does nothing now.
     pub(super) fn deliver(&mut self, index: usize, count: usize) -> Result<(), Violation> {
+        if !self.works(&self.connections[index]) {
+            return Ok(());
+        }
         let before = self.model.executions();
         let Self {
             connections,
@@ -212,17 +219,33 @@ impl World {
             );
         }
         for number in killed {
-            note!(self, "node {node} kills connection {number}");
-            self.given_up.retain(|other| other.number != number);
-            // Closed by the engine, but not gone yet.
-            if let Some(other) = self
-                .connections
-                .iter_mut()
-                .find(|other| other.number == number)
-            {
-                other.close(false);
-            }
+            self.kill_connection(node, number)?;
         }
+        Ok(())
+    }
+
+    /// Whether the process at the other end is there and runs.
+    fn works(&self, connection: &Connection) -> bool {
+        let peer = &self.cluster.peers[connection.node];
+        peer.alive && peer.incarnation == connection.incarnation && !peer.stands_still(self.now)
+    }
+
+    /// CLIENT KILL ID: nothing more is executed for that connection.
+    fn kill_connection(&mut self, node: usize, number: usize) -> Result<(), Violation> {
+        note!(self, "node {node} kills connection {number}");
+        let incarnation = self.cluster.peers[node].incarnation;
+        let is_meant = |other: &Connection| {
+            (other.node, other.number, other.incarnation) == (node, number, incarnation)
+        };
+        self.given_up.retain(|other| !is_meant(other));
+        let Some(other) = self.connections.iter_mut().find(|other| is_meant(other)) else {
+            return Ok(());
+        };
+        // Closed by the engine, but not gone yet; or, after the node was started anew, another one with the number of an old one.
+        if !other.closing && incarnation == 0 {
+            return Err(format!("{:?} is killed, which is in use", other.link));
+        }
+        other.close(false);
         Ok(())
     }
 
@@ -234,8 +257,12 @@ impl World {
             now,
             ..
         } = self;
-        given_up.retain(|connection| cluster.peers[connection.node].alive && connection.held() > 0);
-        let reachable = |connection: &Connection| cluster.peers[connection.node].hung <= *now;
+        given_up.retain(|connection| {
+            let peer = &cluster.peers[connection.node];
+            peer.alive && peer.incarnation == connection.incarnation && connection.has_work()
+        });
+        let reachable =
+            |connection: &Connection| !cluster.peers[connection.node].stands_still(*now);
         let Some(index) = given_up.iter().position(reachable) else {
             return Ok(());
         };
@@ -290,6 +317,10 @@ impl World {
         if count > 0 {
             let bytes: Vec<u8> = connection.replies.drain(..count).collect();
             let link = connection.link;
+            connection.heard = self.awake;
+            if connection.ready && !connection.closing {
+                self.heard[connection.node] = self.awake;
+            }
             note!(self, "{link:?} reads {}", super::model::printable(&bytes));
             self.engine.on_link_read(link, &bytes);
         }
@@ -300,7 +331,7 @@ impl World {
         note!(self, "{:?} is closed", connection.link);
         self.engine
             .on_link_closed(connection.link, LinkLoss::Closed);
-        if connection.held() > 0 {
+        if connection.has_work() {
             self.given_up.push(connection);
         }
     }

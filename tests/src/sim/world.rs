@@ -3,13 +3,11 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fastrand::Rng;
-use slotway_core::engine::{Engine, Upstream};
+use slotway_core::engine::{Action, Engine, SessionKey, Upstream};
 use slotway_core::metrics::CloseReason;
 use slotway_core::session::client_state::ClientState;
-use slotway_core::time::Timestamp;
 use slotway_core::topology::Snapshot;
 
 use super::Summary;
@@ -19,9 +17,6 @@ use super::environment::Nowhere;
 use super::model::{Model, Violation};
 use super::net::{Connection, Pending};
 use super::profile::Profile;
-
-/// Events kept for the report of a violation.
-const TRACE: usize = 400;
 
 /// Everything there is in one run.
 pub(super) struct World {
@@ -36,8 +31,17 @@ pub(super) struct World {
     pub(super) connections: Vec<Connection>,
     /// Connections that the engine gave up and whose nodes may not be done with them.
     pub(super) given_up: Vec<Connection>,
-    /// Connections opened so far.
-    pub(super) numbers: usize,
+    /// The time less that in which the worker was held up: what silence is measured by.
+    pub(super) awake: u64,
+    /// When, by that, the engine last heard of each node on a connection that was through its handshake.
+    pub(super) heard: Vec<u64>,
+    /// What the engine wants done.
+    pub(super) actions: VecDeque<Action>,
+    /// Connections with requests that the engine gave up, and silent nodes it asked.
+    pub(super) closed_in_use: u64,
+    pub(super) probes: u64,
+    /// Until when time passes in ticks.
+    pub(super) spell_until: u64,
     environment: Rc<Nowhere>,
     pub(super) snapshot: Arc<Snapshot>,
     /// Older topologies that may still reach the engine.
@@ -46,7 +50,7 @@ pub(super) struct World {
     /// The worker is to stop.
     pub(super) draining: bool,
     next_client: u64,
-    trace: Option<VecDeque<String>>,
+    trace: Option<Vec<String>>,
 }
 
 /// Notes an event if a trace is wanted.
@@ -70,22 +74,26 @@ impl World {
             rng,
             engine,
             now: 0,
-            model: Model::default(),
+            model: Model::new(&profile),
             clients: Vec::new(),
             pending: Vec::new(),
             connections: Vec::new(),
             given_up: Vec::new(),
-            numbers: 0,
+            awake: 0,
+            heard: vec![0; profile.shards * 2],
+            actions: VecDeque::new(),
+            closed_in_use: 0,
+            probes: 0,
+            spell_until: 0,
             environment: Rc::new(Nowhere::default()),
             snapshot: Arc::new(Snapshot::empty()),
             late: Vec::new(),
             steps: 0,
             draining: false,
             next_client: 0,
-            trace: traced.then(VecDeque::new),
+            trace: traced.then(Vec::new),
             profile,
         };
-        world.model.gentle = world.profile.gentle;
         let profile = world.profile.clone();
         note!(world, "{profile:?}");
         for _ in 0..world.profile.clients {
@@ -101,21 +109,17 @@ impl World {
     pub(super) fn note(&mut self, text: String) {
         let at = format!("{:>6} {:>10} us  {text}", self.steps, self.now);
         if let Some(trace) = &mut self.trace {
-            if trace.len() == TRACE {
-                // The first line says what the run is like.
-                trace.remove(1);
-            }
-            trace.push_back(at);
+            trace.push(at);
         }
     }
 
     pub(super) fn trace(self) -> Vec<String> {
-        self.trace.unwrap_or_default().into()
+        self.trace.unwrap_or_default()
     }
 
     /// All steps, then rest.
     pub(super) fn run(&mut self, steps: u64) -> Result<Summary, Violation> {
-        for _ in 0..steps {
+        while self.steps < steps {
             self.steps += 1;
             self.step()?;
             self.engine.check_invariants();
@@ -135,12 +139,21 @@ impl World {
             held: metrics.held,
             parked: metrics.parked,
             links_lost: metrics.links_lost,
+            given_up: self.closed_in_use,
+            probes: self.probes,
         })
     }
 
     fn step(&mut self) -> Result<(), Violation> {
         if self.rng.u32(..1000) < self.profile.trouble {
             return self.trouble();
+        }
+        if self.now < self.spell_until {
+            if self.rng.u32(..4) == 0 {
+                return self.spell_tick();
+            }
+        } else if self.rng.u32(..1000) < self.profile.spells {
+            self.begin_spell();
         }
         match self.rng.u32(..100) {
             0..=15 => self.ask(),
@@ -152,7 +165,7 @@ impl World {
             92..=94 => self.connect(),
             95 => self.publish(),
             96 => self.gossip(),
-            _ => self.time_passes(),
+            _ => self.time_passes()?,
         }
         Ok(())
     }
@@ -200,14 +213,28 @@ impl World {
             return Ok(());
         }
         let bytes: Vec<u8> = client.output.drain(..count).collect();
+        client.largest_batch = client.largest_batch.max(count);
         let session = client.session;
         note!(
             self,
             "client {session:?} sends {}",
             super::model::printable(&bytes)
         );
+        let (share, expected) = self.reply_share(index);
+        let before = self.outstanding(session);
         self.engine.on_client(session, &bytes);
+        if expected >= share && self.outstanding(session) > before {
+            return Err(format!(
+                "{session:?} gets another request under way with {expected} of {share} bytes of replies outstanding [D13]"
+            ));
+        }
         Ok(())
+    }
+
+    fn outstanding(&self, session: SessionKey) -> usize {
+        self.engine
+            .session(session)
+            .map_or(0, |session| session.queue.len())
     }
 
     pub(super) fn client_reads(&mut self, index: usize, all: bool) -> Result<(), Violation> {
@@ -252,25 +279,7 @@ impl World {
         self.engine.remove_session(client.session, reason);
     }
 
-    // === Time and topology ===
-
-    fn time_passes(&mut self) {
-        let micros = match self.rng.u32(..200) {
-            0 if !self.profile.gentle => self.rng.u64(..3_000_000),
-            1..=4 => self.rng.u64(..200_000),
-            5..=40 => self.rng.u64(..20_000),
-            _ => self.rng.u64(..500),
-        };
-        self.pass(micros);
-    }
-
-    pub(super) fn pass(&mut self, micros: u64) {
-        self.now += micros;
-        self.engine
-            .set_now(Timestamp::ZERO.after(Duration::from_micros(self.now)));
-        self.engine.tick();
-        note!(self, "time is {}", self.now);
-    }
+    // === Topology ===
 
     /// Discovery has a new topology: the truth, one node's view, or one seen earlier.
     fn publish(&mut self) {
@@ -298,21 +307,5 @@ impl World {
     fn gossip(&mut self) {
         let node = self.rng.usize(..self.cluster.peers.len());
         self.cluster.gossip(node);
-    }
-
-    pub(super) fn check_bounds(&self) -> Result<(), Violation> {
-        let limits = &self.profile.limits;
-        for client in &self.clients {
-            let Some(session) = self.engine.session(client.session) else {
-                return Err("a session is gone".to_owned());
-            };
-            if session.queue.len() > limits.session_in_flight {
-                return Err(format!(
-                    "{} requests of one session are outstanding",
-                    session.queue.len()
-                ));
-            }
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,121 @@
+//! What is checked from outside after every step: bounds, and what the engine tells the shell to do.
+
+use std::time::Duration;
+
+use slotway_core::engine::{Action, LinkKey};
+use slotway_core::topology::{Hint, RefreshReason};
+
+use super::model::Violation;
+use super::world::World;
+
+/// No client asks for more in one request.
+const LARGEST_REQUEST: usize = 5_000;
+
+impl World {
+    /// Fetches what the engine wants done, and checks it while what led to it is fresh.
+    pub(super) fn collect_actions(&mut self) -> Result<(), Violation> {
+        while let Some(action) = self.engine.next_action() {
+            match &action {
+                Action::CloseLink(link) => self.check_close(*link)?,
+                Action::Hint(hint) => self.check_hint(hint)?,
+                Action::Connect { .. } => {}
+            }
+            self.actions.push_back(action);
+        }
+        Ok(())
+    }
+
+    /// The next thing to be done for the engine.
+    pub(super) fn next_action(&mut self) -> Result<Option<Action>, Violation> {
+        self.collect_actions()?;
+        Ok(self.actions.pop_front())
+    }
+
+    /// A connection with requests is only given up when it is of no use [HL1] [HL2]. Where addresses change hands, names and
+    /// connections do not always belong together, so nothing is checked.
+    fn check_close(&mut self, link: LinkKey) -> Result<(), Violation> {
+        let limits = &self.profile.limits;
+        let Some(connection) = self
+            .connections
+            .iter()
+            .find(|connection| connection.link == link)
+            .filter(|connection| connection.used && !connection.closing && !connection.garbled)
+        else {
+            return Ok(());
+        };
+        self.closed_in_use += 1;
+        let node = connection.node;
+        let is_orphan = self.cluster.peers[node].incarnation != connection.incarnation;
+        if is_orphan || self.profile.faults.address > 0 {
+            return Ok(());
+        }
+        let since = |time: u64| Duration::from_micros(self.awake - time);
+        let limit = limits.node_timeout.min(limits.demoted_timeout);
+        if since(self.heard[node]) < limit && since(connection.heard) < limits.busy_timeout {
+            return Err(format!(
+                "{link:?} is given up after {:?} of silence though node {node} answered {:?} ago [HL2]",
+                since(connection.heard),
+                since(self.heard[node]),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Discovery is told the truth.
+    fn check_hint(&mut self, hint: &Hint) -> Result<(), Violation> {
+        self.probes += u64::from(matches!(
+            hint,
+            Hint::Refresh {
+                reason: RefreshReason::NodeSilent,
+                ..
+            }
+        ));
+        let Hint::Moved { slot, target, from } = hint else {
+            return Ok(());
+        };
+        let named = from.as_str().parse().ok();
+        if self.profile.faults.address == 0
+            && !named.is_some_and(|node| self.model.was_moved(node, slot.get(), target.port))
+        {
+            return Err(format!("nobody said what is told to discovery: {hint:?}"));
+        }
+        Ok(())
+    }
+
+    /// Bounds of each session [O9] [D13].
+    pub(super) fn check_bounds(&self) -> Result<(), Violation> {
+        let limits = &self.profile.limits;
+        for client in &self.clients {
+            let Some(session) = self.engine.session(client.session) else {
+                return Err("a session is gone".to_owned());
+            };
+            let outstanding = session.queue.len();
+            if outstanding > limits.session_in_flight {
+                return Err(format!(
+                    "{outstanding} requests of one session are outstanding"
+                ));
+            }
+            let input = session.input_bytes();
+            if input > limits.input_ahead_bytes + client.largest_batch + LARGEST_REQUEST {
+                return Err(format!("{input} bytes of one session are held back"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a session may have outstanding in bytes of replies, and what it has.
+    pub(super) fn reply_share(&self, index: usize) -> (usize, usize) {
+        let limits = &self.profile.limits;
+        let replies = |index: usize| {
+            let session = self.engine.session(self.clients[index].session);
+            session.map_or(0, |session| session.reply_bytes)
+        };
+        let all: usize = (0..self.clients.len()).map(replies).sum();
+        let share = if all < limits.reply_bytes {
+            limits.output_pause_bytes
+        } else {
+            limits.output_pause_bytes.min(64 << 10)
+        };
+        (share, replies(index))
+    }
+}
