@@ -105,3 +105,28 @@ fn bytes_that_wait_for_the_session_are_not_unread_replies_d13() {
     driver.send_raw(client, &encode("GET k").repeat(3));
     assert_eq!(watch(&mut driver, client, 4), None);
 }
+
+/// By default both bounds are the same: further requests wait from there on, and that must not keep the client just below it.
+#[test]
+fn a_client_whose_requests_wait_is_above_a_soft_limit_of_the_same_size_d13() {
+    let mut driver = Driver::with(|limits| {
+        limits.output_pause_bytes = 300 * KIB;
+        limits.output_soft_bytes = 300 * KIB;
+        limits.output_soft_time = 10 * SECOND;
+    });
+    let client = driver.client();
+    driver.send_raw(client, &encode("GET k").repeat(100));
+    let node = driver.owner("k");
+    let mut answered = 0;
+    while answered < driver.requests(node).len() {
+        // Never what was expected.
+        let length = [90, 7, 40][answered % 3] * KIB;
+        driver.reply(node, &bulk(&"v".repeat(length)));
+        answered += 1;
+    }
+    assert!(answered < 100, "the others wait");
+    assert_eq!(
+        watch(&mut driver, client, 12),
+        Some(CloseReason::OutputSoftLimit)
+    );
+}
