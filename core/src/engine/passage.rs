@@ -153,8 +153,8 @@ impl Engine {
         self.actions.push_back(Action::ResumeLink(key));
     }
 
-    /// The node is gone in the middle of the reply to `request`: no byte that could follow would be right, so the client is
-    /// disconnected, as by a server that dies.
+    /// The node is gone in the middle of the reply to `request`: no byte that could follow would be right, so the client gets what
+    /// was here already and is disconnected, as by a server that dies.
     pub(super) fn cut_off(&mut self, request: RequestKey) {
         let Some(key) = self.requests[request].session else {
             return;
@@ -162,10 +162,6 @@ impl Engine {
         let session = &mut self.sessions[key.index()];
         session.cut_off = true;
         session.holds = None;
-        let unread = session.out.len();
-        session.out = BytesMut::new();
-        session.reply_bytes -= unread;
-        self.reply_bytes -= unread;
         self.mark_session_dirty(key);
     }
 }

@@ -18,7 +18,7 @@ impl World {
             match &action {
                 Action::CloseLink(link) => self.check_close(*link)?,
                 Action::Hint(hint) => self.check_hint(hint)?,
-                Action::Connect { .. } => {}
+                Action::Connect { .. } | Action::ResumeLink(_) => {}
             }
             self.actions.push_back(action);
         }

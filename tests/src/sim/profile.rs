@@ -139,6 +139,7 @@ impl Profile {
             busy_timeout: Duration::from_millis(*pick(rng, &[1_000, 8_000, 60_000])),
             demoted_timeout: Duration::from_millis(*pick(rng, &[200, 2_000])),
             output_pause_bytes: *pick(rng, &[200, 64 << 20, 64 << 20]),
+            pass_on_bytes: *pick(rng, &[10, 128 << 10, 128 << 10]),
             reply_bytes: *pick(rng, &[1_000, 256 << 20, 256 << 20]),
             input_ahead_bytes: *pick(rng, &[300, 64 << 20]),
             max_redirects: *pick(rng, &[1, 6, 6]),

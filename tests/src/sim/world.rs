@@ -259,6 +259,17 @@ impl World {
         match self.engine.must_close(session) {
             None => Ok(()),
             Some(_) if self.draining => Ok(()),
+            // Its node was gone in the middle of a reply that was being passed on.
+            Some(CloseReason::Error)
+                if self
+                    .engine
+                    .session(session)
+                    .is_some_and(|session| session.cut_off) =>
+            {
+                self.leave(index, CloseReason::Error);
+                self.add_client();
+                Ok(())
+            }
             Some(_) if self.clients[index].ended => {
                 if !self.clients[index].expected.is_empty()
                     || self.clients[index].has_part_of_a_reply()
