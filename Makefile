@@ -1,11 +1,11 @@
 # The few commands that matter; `make` alone lists them.
 
 CARGO ?= cargo
-TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
-DEBUG_BINARY := $(TARGET)/debug/slotway
+BUILD_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+DEBUG_BINARY := $(BUILD_DIR)/debug/slotway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools lint sim mutations
+.PHONY: help demo test test-tools lint sim mutations fuzz
 
 help: ## lists these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## lists these commands
 demo: ## builds the proxy and runs it in front of a throw-away cluster, until Ctrl-C
 	$(CARGO) build --release --locked --package slotway
 	scripts/fetch-servers.sh
-	$(TARGET)/release/slotway demo
+	$(BUILD_DIR)/release/slotway demo
 
 test: test-tools ## fetches real servers and client libraries, then runs all tests
 	$(CARGO) build --locked --package slotway
@@ -43,3 +43,6 @@ lint: ## formatting, clippy, documentation and generated files, with warnings de
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	python3 scripts/generate_commands.py --check
+
+fuzz: ## fuzzes the core, all targets one after the other: TARGET=name MINUTES=n JOBS=n; says what it needs
+	MINUTES=$(or $(MINUTES),5) JOBS=$(or $(JOBS),1) scripts/fuzz.sh run $(TARGET)
