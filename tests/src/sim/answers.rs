@@ -123,7 +123,8 @@ impl Model {
 
     /// Each topology has a redirected request that waits for a connection start over, and counts as a redirection.
     fn is_overrun_by_topologies(&self, request: usize, reply: &[u8]) -> bool {
-        reply.starts_with(b"-CLUSTERDOWN proxy: too many redirections")
+        const TEXT: &[u8] = b"CLUSTERDOWN proxy: too many redirections";
+        reply.windows(TEXT.len()).any(|words| words == TEXT)
             && self.topologies - self.records[request].topologies >= self.rules.max_redirects
     }
 
