@@ -5,7 +5,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DEBUG_BINARY := $(TARGET)/debug/slotway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools lint
+.PHONY: help demo test test-tools chaos lint
 
 help: ## lists these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ test: test-tools ## fetches real servers and client libraries, then runs all tes
 test-tools:
 	scripts/fetch-servers.sh --all
 	scripts/fetch-clients.sh
+
+chaos: ## kills, freezes, moves and drains everything under load for 10 minutes (MINUTES=, SEED=, SERVER=)
+	scripts/fetch-servers.sh --all
+	$(CARGO) build --release --locked --package slotway --package slotway-tests
+	SLOTWAY_BIN=$(TARGET)/release/slotway $(TARGET)/release/chaos --minutes $(or $(MINUTES),10) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(SERVER),--server $(SERVER)) $(if $(FAULT),--only $(FAULT))
 
 lint: ## formatting, clippy, documentation and generated files, with warnings denied
 	$(CARGO) fmt --all --check
