@@ -5,7 +5,7 @@ BUILD_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DEBUG_BINARY := $(BUILD_DIR)/debug/slotway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools lint sim mutations fuzz
+.PHONY: help demo test test-tools lint sim mutations fuzz chaos
 
 help: ## lists these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ sim: ## simulates the request path with faults of every kind: fresh seeds, or SE
 
 mutations: ## breaks the core on purpose, in every way of tests/mutations, and shows that the simulation notices
 	scripts/mutations.sh
+
+chaos: ## kills, freezes, moves and drains everything under load for 10 minutes (MINUTES=, SEED=, SERVER=)
+	scripts/fetch-servers.sh --all
+	$(CARGO) build --release --locked --package slotway --package slotway-tests
+	SLOTWAY_BIN=$(BUILD_DIR)/release/slotway $(BUILD_DIR)/release/chaos --minutes $(or $(MINUTES),10) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(SERVER),--server $(SERVER)) $(if $(FAULT),--only $(FAULT))
 
 lint: ## formatting, clippy, documentation and generated files, with warnings denied
 	$(CARGO) fmt --all --check

@@ -192,6 +192,15 @@ impl Conn {
         }
     }
 
+    /// True if the other side ended the connection, which gave this error, and no reply was cut in half.
+    pub(crate) fn ended_between_replies(&self, error: &anyhow::Error) -> bool {
+        let kind = error
+            .downcast_ref::<std::io::Error>()
+            .map(std::io::Error::kind);
+        let late = matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        !late && self.taken == self.input.len()
+    }
+
     fn fill(&mut self) -> Result<usize> {
         if self.taken > 0 {
             self.input.drain(..self.taken);

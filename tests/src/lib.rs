@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod case;
+pub mod chaos;
 mod cluster;
 mod conn;
 mod fault;
@@ -43,7 +44,9 @@ pub use cluster::{Cluster, ClusterOptions, Migration};
 pub use conn::Conn;
 pub use fault::{Direction, FaultProxy};
 pub use http::{HttpReply, http_get};
-pub use load::{Gap, Load, LoadError, LoadOptions, LoadReport, SlotRange};
+pub use load::{
+    Broken, Gap, Load, LoadError, LoadOptions, LoadReport, LostWrite, SlotRange, Times, Violation,
+};
 pub use net::next_address;
 pub use node::{Node, NodeOptions};
 pub use process::{Process, resident_bytes};

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How long a server may take to answer after its start.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
+/// How long a server may take to end: it waits up to 10 s for its replicas.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
+
 /// How a server is started.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
@@ -144,6 +147,24 @@ impl Node {
         waited
     }
 
+    /// How the server was started.
+    pub(crate) fn options(&self) -> &NodeOptions {
+        &self.options
+    }
+
+    /// Files of the server's append-only log, in both layouts (a folder of files since Redis 7.0).
+    pub(crate) fn append_only_files(&self) -> Vec<PathBuf> {
+        let folders = [self.directory.clone(), self.directory.join("appendonlydir")];
+        let entries = folders.iter().filter_map(|folder| folder.read_dir().ok());
+        let is_log = |path: &PathBuf| path.is_file() && path.to_string_lossy().contains(".aof");
+        entries
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(is_log)
+            .collect()
+    }
+
     /// Address the server listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddrV4 {
@@ -228,6 +249,28 @@ impl Node {
             .take()
             .context("the server was killed before")?
             .kill()
+    }
+
+    /// `SIGTERM`: an orderly end; waits for it.
+    ///
+    /// # Errors
+    /// If the server was killed before or does not end in time.
+    pub fn shut_down(&mut self) -> Result<()> {
+        self.terminate()?;
+        let mut process = self.process.take().context("the server was killed")?;
+        process.wait_for_exit(SHUTDOWN_DEADLINE)?;
+        Ok(())
+    }
+
+    /// `SIGTERM`, without waiting.
+    ///
+    /// # Errors
+    /// If the server was killed before.
+    pub fn terminate(&self) -> Result<()> {
+        self.process
+            .as_ref()
+            .context("the server was killed before")?
+            .signal(Signal::TERM)
     }
 
     /// `kill -STOP`: the process hangs, the kernel still accepts connections for it.

@@ -149,11 +149,31 @@ fn dying_with_parent(program: &Path) -> Command {
 /// # Errors
 /// If the process does not exist.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most resident memory of a process since its start or the last [`forget_peak`], from /proc.
+///
+/// # Errors
+/// If the process does not exist.
+pub(crate) fn peak_resident_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// Starts the peak of a process's resident memory anew.
+///
+/// # Errors
+/// If the process does not exist, or the kernel does not let us.
+pub(crate) fn forget_peak(pid: u32) -> Result<()> {
+    Ok(std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
+fn status_bytes(pid: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib: u64 = line
         .and_then(|rest| rest.split_whitespace().next())
-        .context("no VmRSS")?
+        .with_context(|| format!("no {field}"))?
         .parse()?;
     Ok(kib * 1024)
 }

@@ -5,7 +5,7 @@ use crate::cluster::Cluster;
 use crate::conn::Conn;
 use crate::http::{HttpReply, http_get};
 use crate::net::next_address;
-use crate::process::{Process, resident_bytes};
+use crate::process::{Process, forget_peak, peak_resident_bytes, resident_bytes};
 use crate::servers::repository_root;
 use crate::wait::wait_until;
 use anyhow::{Context, Result, bail, ensure};
@@ -247,6 +247,22 @@ impl Proxy {
     pub fn reload(&self, toml: &str) -> Result<()> {
         std::fs::write(self.directory.join(CONFIG_FILE), toml)?;
         self.process.signal(Signal::HUP)
+    }
+
+    /// The most resident memory since the last [`Self::forget_peak`].
+    ///
+    /// # Errors
+    /// If the proxy has ended.
+    pub fn peak_resident_bytes(&self) -> Result<u64> {
+        peak_resident_bytes(self.process.id())
+    }
+
+    /// Starts the peak of resident memory anew.
+    ///
+    /// # Errors
+    /// If the proxy has ended.
+    pub fn forget_peak(&self) -> Result<()> {
+        forget_peak(self.process.id())
     }
 
     /// `SIGTERM`.

@@ -2,6 +2,7 @@
 
 use super::{Cluster, ClusterOptions, SETTLE_DEADLINE, View};
 use crate::SLOT_COUNT;
+use crate::conn::Conn;
 use crate::net::next_address;
 use crate::node::{Node, NodeOptions};
 use crate::wait::wait_until;
@@ -56,15 +57,18 @@ pub(super) fn meet_all(nodes: &[Node]) -> Result<()> {
     for (n, node) in nodes.iter().enumerate() {
         let mut conn = node.conn()?;
         for other in nodes.iter().skip(n + 1) {
-            let address = other.address();
-            let bus = address.port() + crate::net::BUS_OFFSET;
-            conn.must(&format!(
-                "CLUSTER MEET {} {} {bus}",
-                address.ip(),
-                address.port()
-            ))?;
+            meet(&mut conn, other)?;
         }
     }
+    Ok(())
+}
+
+/// Introduces a node to the one at the other end of the connection.
+pub(super) fn meet(conn: &mut Conn, other: &Node) -> Result<()> {
+    let address = other.address();
+    let (ip, port) = (address.ip(), address.port());
+    let bus = port + crate::net::BUS_OFFSET;
+    conn.must(&format!("CLUSTER MEET {ip} {port} {bus}"))?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A real cluster of any release, one loopback IP per node.
 
 mod form;
+mod members;
 mod migrate;
 mod view;
 
@@ -299,30 +300,31 @@ impl Cluster {
 
     /// `CLUSTER FAILOVER` at a replica, and waits until every running node knows the new primary. A server gives a manual
     /// failover up after 5 s, and primaries vote for one shard only once in two node timeouts: then it is asked for again.
+    /// Gives the moment when the replica was first seen to be a primary.
     ///
     /// # Errors
     /// If the replica refuses or is not promoted in time.
-    pub fn failover(&self, replica: usize) -> Result<()> {
+    pub fn failover(&self, replica: usize) -> Result<Instant> {
         self.wait_synced(replica)?;
         let node = self.node(replica)?;
         let mut conn = node.conn()?;
         let mut asked: Option<Instant> = None;
-        wait_until(
+        let promoted_at = wait_some(
             SETTLE_DEADLINE,
             &format!("{} is promoted", node.address()),
             || {
                 if is_primary(&mut conn)? {
-                    return Ok(true);
+                    return Ok(Some(Instant::now()));
                 }
                 if asked.is_none_or(|at| at.elapsed() > MANUAL_FAILOVER_TIMEOUT) {
                     conn.must("CLUSTER FAILOVER")?;
                     asked = Some(Instant::now());
                 }
-                Ok(false)
+                Ok(None)
             },
         )?;
         self.wait_ok()?;
-        Ok(())
+        Ok(promoted_at)
     }
 
     /// Waits until a node is a primary by its own word; gives the moment when that was first seen.

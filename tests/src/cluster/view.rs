@@ -10,6 +10,8 @@ pub(super) type Owners = Vec<(String, u64, Vec<(u16, u16)>)>;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) id: String,
+    /// `ip:port`, without the bus port
+    pub(super) address: String,
     pub(super) flags: Vec<String>,
     /// Id of the primary of a replica; empty for a primary
     pub(super) primary: String,
@@ -25,7 +27,7 @@ impl Member {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [
             id,
-            _address,
+            address,
             flags,
             primary,
             _ping,
@@ -44,6 +46,7 @@ impl Member {
             .collect();
         Ok(Self {
             id: (*id).to_owned(),
+            address: address.split('@').next().unwrap_or_default().to_owned(),
             flags: flags.split(',').map(str::to_owned).collect(),
             primary: primary.trim_matches('-').to_owned(),
             epoch: epoch.parse()?,

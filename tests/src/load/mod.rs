@@ -4,17 +4,26 @@
 //! a write that ran twice and a write that got lost are all seen. Every error is kept with its text and time.
 
 mod client;
+mod journal;
 mod model;
+mod report;
+
+pub(crate) use journal::Journal;
+pub(crate) use model::Verdict;
+pub use report::{Broken, Gap, LoadError, LoadReport, LostWrite, Times, Violation};
 
 use crate::shared::Shared;
 use crate::wait::wait_until;
-use anyhow::{Context, Result, bail, ensure};
-use std::collections::BTreeMap;
+use anyhow::{Context, Result, bail};
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+/// How long the clients may take to check all their keys.
+const CHECK_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Slots from the first to the last, both included.
 pub type SlotRange = std::ops::RangeInclusive<u16>;
@@ -30,6 +39,12 @@ pub struct LoadOptions {
     pub interval: Duration,
     /// Keys of each connection, and as many counters
     pub keys: usize,
+    /// Lists of each connection, to which it appends tokens instead of incrementing counters: they show in what order writes
+    /// ran, and how often
+    pub journals: usize,
+    /// True to connect again when the other side has closed the connection between two replies, as a drained proxy does, and to
+    /// send again what was not answered: it did not run
+    pub reconnect: bool,
     /// Only keys in these slots are used
     pub slots: Vec<SlotRange>,
     /// Slots whose service is watched on its own: a gap is reported with the number of its group
@@ -49,135 +64,14 @@ impl Default for LoadOptions {
             depth: 16,
             interval: Duration::from_millis(20),
             keys: 100,
+            journals: 0,
+            reconnect: false,
             slots: vec![0..=crate::SLOT_COUNT - 1],
             groups: Vec::new(),
             multi_key: true,
             resp3: false,
             shortest_gap: Duration::from_millis(100),
         }
-    }
-}
-
-/// An error reply that a client of the load saw.
-#[derive(Clone, Debug)]
-pub struct LoadError {
-    /// When it was read
-    pub at: Instant,
-    /// Its text without the dash
-    pub text: String,
-    /// The command it answered
-    pub command: String,
-    /// Slot of the command's key; of an MGET that was overtaken, slot of the key concerned
-    pub slot: u16,
-    /// True for a read whose key a later command of the same batch writes: if both were on a connection that died, the read
-    /// cannot be repeated, since the write may have run
-    pub overtaken: bool,
-}
-
-/// A time in which one client got no good reply for one group of slots although it was asking.
-#[derive(Clone, Copy, Debug)]
-pub struct Gap {
-    /// Number of the client
-    pub client: usize,
-    /// Number of the group in [`LoadOptions::groups`]
-    pub group: usize,
-    /// Last good reply before
-    pub from: Instant,
-    /// First good reply after
-    pub until: Instant,
-}
-
-/// What all clients of a load saw.
-#[derive(Clone, Debug, Default)]
-pub struct LoadReport {
-    /// Requests answered, errors included
-    pub requests: u64,
-    /// Error replies
-    pub errors: Vec<LoadError>,
-    /// Replies that must never be: of another request, of a write that ran twice, connections closed by the proxy
-    pub violations: Vec<String>,
-    /// Acknowledged writes that were gone later (asynchronous replication may lose some when a primary dies)
-    pub lost_writes: u64,
-    /// Pauses in service
-    pub gaps: Vec<Gap>,
-    /// Longest time from writing a batch to its last reply
-    pub longest_batch: Duration,
-}
-
-impl LoadReport {
-    /// Fails unless every request was answered rightly and nothing got lost.
-    ///
-    /// # Errors
-    /// What went wrong, shortened.
-    pub fn ensure_flawless(&self) -> Result<()> {
-        self.ensure_no_violations()?;
-        ensure!(self.errors.is_empty(), "errors: {}", self.error_summary());
-        ensure!(
-            self.lost_writes == 0,
-            "{} acknowledged writes got lost",
-            self.lost_writes
-        );
-        Ok(())
-    }
-
-    /// Fails if a reply was wrong (errors and writes lost by the servers are allowed).
-    ///
-    /// # Errors
-    /// What went wrong, shortened.
-    pub fn ensure_no_violations(&self) -> Result<()> {
-        ensure!(self.requests > 0, "the load did nothing");
-        let first: Vec<&String> = self.violations.iter().take(5).collect();
-        ensure!(
-            first.is_empty(),
-            "{} violations, such as {first:#?}",
-            self.violations.len()
-        );
-        Ok(())
-    }
-
-    /// Number of errors by command and text.
-    #[must_use]
-    pub fn error_summary(&self) -> String {
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for error in &self.errors {
-            *counts
-                .entry(format!("{} -> {}", error.command, error.text))
-                .or_default() += 1;
-        }
-        let lines: Vec<String> = counts
-            .iter()
-            .take(20)
-            .map(|(text, count)| format!("{count} x {text}"))
-            .collect();
-        format!("{} in all: {}", self.errors.len(), lines.join("; "))
-    }
-
-    /// The longest pause in service of a group, over all clients.
-    #[must_use]
-    pub fn longest_gap(&self, group: usize) -> Duration {
-        let gaps = self.gaps.iter().filter(|gap| gap.group == group);
-        gaps.map(|gap| gap.until.saturating_duration_since(gap.from))
-            .max()
-            .unwrap_or_default()
-    }
-
-    /// When the last client was served again in a group after `fault`: the end of the last gap open at or after it.
-    #[must_use]
-    pub fn served_again(&self, group: usize, fault: Instant) -> Option<Instant> {
-        let gaps = self
-            .gaps
-            .iter()
-            .filter(|gap| gap.group == group && gap.until > fault);
-        gaps.map(|gap| gap.until).max()
-    }
-
-    fn absorb(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.errors.extend(other.errors);
-        self.violations.extend(other.violations);
-        self.lost_writes += other.lost_writes;
-        self.gaps.extend(other.gaps);
-        self.longest_batch = self.longest_batch.max(other.longest_batch);
     }
 }
 
@@ -189,8 +83,18 @@ struct Common {
     good: AtomicU64,
     /// Batches that each client has finished
     batches: Vec<AtomicU64>,
+    /// How often a check of all keys was asked for
+    checks: AtomicU64,
     /// First violation, shown as soon as the test looks
     violation: Shared<Option<String>>,
+}
+
+/// A point of a load's progress.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    good: u64,
+    /// By client
+    batches: Vec<u64>,
 }
 
 /// A running load.
@@ -198,6 +102,8 @@ struct Common {
 pub struct Load {
     common: Arc<Common>,
     clients: Vec<JoinHandle<LoadReport>>,
+    /// What the clients saw up to each check
+    checked: Receiver<LoadReport>,
 }
 
 impl Load {
@@ -212,8 +118,10 @@ impl Load {
             batches: std::iter::repeat_with(AtomicU64::default)
                 .take(options.connections)
                 .collect(),
+            checks: AtomicU64::new(0),
             violation: Shared::new(None),
         });
+        let (sender, checked) = channel();
         let mut clients = Vec::new();
         for number in 0..options.connections {
             let client = client::Client::connect(
@@ -221,10 +129,15 @@ impl Load {
                 number,
                 options,
                 Arc::clone(&common),
+                sender.clone(),
             )?;
             clients.push(std::thread::spawn(move || client.run()));
         }
-        Ok(Self { common, clients })
+        Ok(Self {
+            common,
+            clients,
+            checked,
+        })
     }
 
     /// Good replies so far, over all clients.
@@ -239,15 +152,9 @@ impl Load {
     /// # Errors
     /// If they do not come within 30 seconds, or a violation was seen.
     pub fn wait_for(&self, replies: u64) -> Result<()> {
-        let target = self.good() + replies;
-        let before = self.batches();
+        let mark = self.mark(replies);
         wait_until(Duration::from_secs(30), "the load gets its replies", || {
-            let all_went_on = before
-                .iter()
-                .zip(self.batches())
-                .all(|(before, now)| now >= before + 2);
-            let violated = self.common.violation.with(|seen| seen.is_some());
-            Ok((self.good() >= target && all_went_on) || violated)
+            Ok(self.passed(&mark) || self.common.violation.with(|seen| seen.is_some()))
         })?;
         match self.common.violation.with(|seen| seen.clone()) {
             Some(violation) => bail!("violation: {violation}"),
@@ -255,9 +162,41 @@ impl Load {
         }
     }
 
+    /// The point that [`Self::wait_for`] waits for.
+    pub(crate) fn mark(&self, replies: u64) -> Mark {
+        Mark {
+            good: self.good() + replies,
+            batches: self.batches().iter().map(|count| count + 2).collect(),
+        }
+    }
+
+    /// Whether the load has come to a point.
+    pub(crate) fn passed(&self, mark: &Mark) -> bool {
+        let now = self.batches();
+        let all_went_on = mark.batches.iter().zip(now).all(|(mark, now)| now >= *mark);
+        self.good() >= mark.good && all_went_on
+    }
+
     fn batches(&self) -> Vec<u64> {
         let batches = self.common.batches.iter();
         batches.map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Has every client check all its keys and empty its lists, and gives what was seen since the check before; the load goes on.
+    ///
+    /// # Errors
+    /// If a client does not get that far: it has lost its connection, and a violation tells why.
+    pub fn check(&self) -> Result<LoadReport> {
+        self.common.checks.fetch_add(1, Ordering::Relaxed);
+        let mut report = LoadReport::default();
+        for _ in &self.clients {
+            let checked = self.checked.recv_timeout(CHECK_DEADLINE);
+            let seen = self.common.violation.with(|seen| seen.clone());
+            report.absorb(checked.with_context(|| {
+                format!("a client could not check its keys; first violation: {seen:?}")
+            })?);
+        }
+        Ok(report)
     }
 
     /// Ends the load: outstanding replies are read and all keys are checked once more.

@@ -1,20 +1,21 @@
 //! What the keys of one client may hold, given every reply it saw.
 
+use super::{Broken, LostWrite, Times};
 use crate::resp::Reply;
 
 /// What a reply says about a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// As it must be
     Right,
     /// An acknowledged write is gone
-    Lost,
+    Lost(LostWrite),
     /// Never possible: another request's reply, or a write that ran twice
-    Wrong(String),
+    Wrong(Broken, String),
 }
 
 /// True if an error says that the command may have been executed.
-pub(super) fn is_uncertain(text: &str) -> bool {
+pub(crate) fn is_uncertain(text: &str) -> bool {
     text.starts_with("UNCERTAIN ")
 }
 
@@ -24,8 +25,10 @@ pub(super) struct Key {
     pub(super) name: String,
     /// Number of the last token written
     pub(super) issued: u64,
-    /// Numbers the key may hold; 0 stands for no value
+    /// Numbers the key may hold, the oldest first; 0 stands for no value
     possible: Vec<u64>,
+    /// When the last acknowledged write was sent and answered
+    acknowledged: Times,
 }
 
 impl Key {
@@ -34,6 +37,7 @@ impl Key {
             name,
             issued: 0,
             possible: vec![0],
+            acknowledged: Times::now(),
         }
     }
 
@@ -43,12 +47,20 @@ impl Key {
     }
 
     /// Judges the reply to a SET of token `number`.
-    pub(super) fn set_answered(&mut self, number: u64, reply: &Reply) -> Verdict {
+    pub(super) fn set_answered(&mut self, number: u64, reply: &Reply, times: Times) -> Verdict {
         match reply {
-            reply if reply.is_ok() => self.possible = vec![number],
+            reply if reply.is_ok() => {
+                self.possible = vec![number];
+                self.acknowledged = times;
+            }
             Reply::Error(text) if is_uncertain(text) => self.possible.push(number),
             Reply::Error(_) => {}
-            other => return Verdict::Wrong(format!("SET {} got {other:?}", self.name)),
+            other => {
+                return Verdict::Wrong(
+                    Broken::Misdelivered,
+                    format!("SET {} got {other:?}", self.name),
+                );
+            }
         }
         Verdict::Right
     }
@@ -65,33 +77,38 @@ impl Key {
                 match own.and_then(|number| number.parse().ok()) {
                     Some(number) => number,
                     None => {
-                        return Verdict::Wrong(format!(
-                            "GET {} got the foreign value {text}",
-                            self.name
-                        ));
+                        return Verdict::Wrong(
+                            Broken::Misdelivered,
+                            format!("GET {} got the foreign value {text}", self.name),
+                        );
                     }
                 }
             }
             Reply::Error(_) => return Verdict::Right,
-            other => return Verdict::Wrong(format!("GET {} got {other:?}", self.name)),
+            other => return misdelivered("GET", &self.name, other),
         };
         if number > self.issued {
-            return Verdict::Wrong(format!(
-                "GET {} got token {number}, never written",
-                self.name
-            ));
+            return Verdict::Wrong(
+                Broken::Misdelivered,
+                format!("GET {} got token {number}, never written", self.name),
+            );
         }
         let newest = self.possible.iter().copied().max().unwrap_or(0);
+        let oldest = self.possible.first().copied().unwrap_or(0);
         let known = self.possible.contains(&number);
         self.possible = vec![number];
         match (known, number < newest) {
             (true, _) => Verdict::Right,
-            (false, true) => Verdict::Lost,
+            (false, true) => Verdict::Lost(LostWrite {
+                key: self.name.clone(),
+                token: self.token(oldest),
+                times: self.acknowledged,
+            }),
             // Newer than any write known to have possibly run, so one that was reported as not executed did run.
-            (false, false) => Verdict::Wrong(format!(
-                "GET {} got token {number} whose SET was refused",
-                self.name
-            )),
+            (false, false) => Verdict::Wrong(
+                Broken::RanThoughRefused,
+                format!("GET {} got token {number} whose SET was refused", self.name),
+            ),
         }
     }
 }
@@ -102,6 +119,8 @@ pub(super) struct Counter {
     pub(super) name: String,
     least: i64,
     most: i64,
+    /// When the last acknowledged increment was sent and answered
+    acknowledged: Times,
 }
 
 impl Counter {
@@ -110,19 +129,24 @@ impl Counter {
             name,
             least: 0,
             most: 0,
+            acknowledged: Times::now(),
         }
     }
 
     /// Judges the reply to INCR.
-    pub(super) fn incremented(&mut self, reply: &Reply) -> Verdict {
+    pub(super) fn incremented(&mut self, reply: &Reply, times: Times) -> Verdict {
         match reply {
-            Reply::Int(value) => self.settle(*value, self.least + 1, self.most + 1),
+            Reply::Int(value) => {
+                let verdict = self.settle(*value, self.least + 1, self.most + 1);
+                self.acknowledged = times;
+                verdict
+            }
             Reply::Error(text) if is_uncertain(text) => {
                 self.most += 1;
                 Verdict::Right
             }
             Reply::Error(_) => Verdict::Right,
-            other => Verdict::Wrong(format!("INCR {} got {other:?}", self.name)),
+            other => misdelivered("INCR", &self.name, other),
         }
     }
 
@@ -136,28 +160,41 @@ impl Counter {
                     .and_then(|text| text.parse().ok())
                 {
                     Some(value) => self.settle(value, self.least, self.most),
-                    None => Verdict::Wrong(format!("GET {} got {reply:?}", self.name)),
+                    None => misdelivered("GET", &self.name, reply),
                 }
             }
             Reply::Error(_) => Verdict::Right,
-            other => Verdict::Wrong(format!("GET {} got {other:?}", self.name)),
+            other => misdelivered("GET", &self.name, other),
         }
     }
 
     fn settle(&mut self, value: i64, least: i64, most: i64) -> Verdict {
         (self.least, self.most) = (value, value);
         if value > most {
-            return Verdict::Wrong(format!(
+            let text = format!(
                 "{} is {value}, but at most {most} increments may have run",
                 self.name
-            ));
+            );
+            return Verdict::Wrong(Broken::RanTwice, text);
         }
         if value < least {
-            Verdict::Lost
+            Verdict::Lost(LostWrite {
+                key: self.name.clone(),
+                token: format!("{}={least}", self.name),
+                times: self.acknowledged,
+            })
         } else {
             Verdict::Right
         }
     }
+}
+
+/// A reply of a kind that the command never has.
+fn misdelivered(command: &str, name: &str, reply: &Reply) -> Verdict {
+    Verdict::Wrong(
+        Broken::Misdelivered,
+        format!("{command} {name} got {reply:?}"),
+    )
 }
 
 #[cfg(test)]
@@ -170,7 +207,11 @@ mod tests {
 
     fn written(key: &mut Key, reply: &Reply) -> Verdict {
         key.issued += 1;
-        key.set_answered(key.issued, reply)
+        key.set_answered(key.issued, reply, Times::now())
+    }
+
+    fn increment(counter: &mut Counter, reply: &Reply) -> Verdict {
+        counter.incremented(reply, Times::now())
     }
 
     #[test]
@@ -179,15 +220,15 @@ mod tests {
         let mut key = Key::new("k".to_owned());
         assert_eq!(written(&mut key, &ok), Verdict::Right);
         assert_eq!(key.read(&value("k=1")), Verdict::Right);
-        assert!(matches!(key.read(&value("j=1")), Verdict::Wrong(_)));
+        assert!(matches!(key.read(&value("j=1")), Verdict::Wrong(..)));
         assert_eq!(written(&mut key, &ok), Verdict::Right);
-        assert_eq!(key.read(&value("k=1")), Verdict::Lost);
+        assert!(matches!(key.read(&value("k=1")), Verdict::Lost(_)));
         assert_eq!(
             written(&mut key, &Reply::Error("CLUSTERDOWN x".to_owned())),
             Verdict::Right
         );
-        assert!(matches!(key.read(&value("k=3")), Verdict::Wrong(_)));
-        assert!(matches!(key.read(&value("k=9")), Verdict::Wrong(_)));
+        assert!(matches!(key.read(&value("k=3")), Verdict::Wrong(..)));
+        assert!(matches!(key.read(&value("k=9")), Verdict::Wrong(..)));
     }
 
     #[test]
@@ -205,21 +246,24 @@ mod tests {
     #[test]
     fn a_counter_tells_double_execution_from_loss() {
         let mut counter = Counter::new("n".to_owned());
-        assert_eq!(counter.incremented(&Reply::Int(1)), Verdict::Right);
+        assert_eq!(increment(&mut counter, &Reply::Int(1)), Verdict::Right);
         assert!(matches!(
-            counter.incremented(&Reply::Int(3)),
-            Verdict::Wrong(_)
+            increment(&mut counter, &Reply::Int(3)),
+            Verdict::Wrong(..)
         ));
         assert_eq!(
-            counter.incremented(&Reply::Error("UNCERTAIN x".to_owned())),
+            increment(&mut counter, &Reply::Error("UNCERTAIN x".to_owned())),
             Verdict::Right
         );
-        assert_eq!(counter.incremented(&Reply::Int(5)), Verdict::Right);
+        assert_eq!(increment(&mut counter, &Reply::Int(5)), Verdict::Right);
         assert_eq!(
-            counter.incremented(&Reply::Error("CLUSTERDOWN x".to_owned())),
+            increment(&mut counter, &Reply::Error("CLUSTERDOWN x".to_owned())),
             Verdict::Right
         );
-        assert_eq!(counter.incremented(&Reply::Int(5)), Verdict::Lost);
-        assert_eq!(counter.read(&Reply::Nil), Verdict::Lost);
+        assert!(matches!(
+            increment(&mut counter, &Reply::Int(5)),
+            Verdict::Lost(_)
+        ));
+        assert!(matches!(counter.read(&Reply::Nil), Verdict::Lost(_)));
     }
 }
