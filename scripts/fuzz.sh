@@ -48,7 +48,7 @@ for target in ${only:-$(targets)}; do
         run)
             say "fuzzing $target for $MINUTES minutes"
             fuzz --jobs "$JOBS" "$target" "$found" "$kept" -- \
-                -max_total_time=$((60 * MINUTES)) -dict=fuzz/resp.dict -rss_limit_mb=2048 -timeout=10
+                -max_total_time=$((60 * MINUTES)) -dict="$FUZZ/resp.dict" -rss_limit_mb=2048 -timeout=10
             ;;
         keep) fuzz "$target" "$kept" "$found" -- -set_cover_merge=1 -max_len=2048 ;;
         *) die "run or keep, not $action" ;;
