@@ -16,7 +16,10 @@ impl World {
     pub(super) fn collect_actions(&mut self) -> Result<(), Violation> {
         while let Some(action) = self.engine.next_action() {
             match &action {
-                Action::CloseLink(link) => self.check_close(*link)?,
+                Action::CloseLink(link) => {
+                    self.check_close(*link)?;
+                    self.note_deaf(*link);
+                }
                 Action::Hint(hint) => self.check_hint(hint)?,
                 Action::Connect { .. } | Action::ResumeLink(_) => {}
             }
@@ -29,6 +32,13 @@ impl World {
     pub(super) fn next_action(&mut self) -> Result<Option<Action>, Violation> {
         self.collect_actions()?;
         Ok(self.actions.pop_front())
+    }
+
+    /// What comes on a connection that was given up is not heard, though the shell has not closed it yet.
+    fn note_deaf(&mut self, link: LinkKey) {
+        for connection in &mut self.connections {
+            connection.ready &= connection.link != link;
+        }
     }
 
     /// A connection with requests is only given up when it is of no use [HL1] [HL2]. Where addresses change hands, names and

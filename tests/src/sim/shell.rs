@@ -319,7 +319,9 @@ impl World {
             let bytes: Vec<u8> = connection.replies.drain(..count).collect();
             let link = connection.link;
             connection.heard = self.awake;
-            if connection.ready && !connection.closing {
+            let incarnation = self.cluster.peers[connection.node].incarnation;
+            let is_sound = !connection.garbled && connection.incarnation == incarnation;
+            if connection.ready && is_sound && !connection.closing {
                 self.heard[connection.node] = self.awake;
             }
             note!(self, "{link:?} reads {}", super::model::printable(&bytes));
