@@ -83,6 +83,10 @@ impl World {
             return Ok(());
         };
         note!(self, "node {old} is replaced, dead: {dead}");
+        // What a replica still has from connections that were given up it has refused long before it is promoted.
+        let promoted = self.cluster.peers[old].replica_of;
+        self.given_up
+            .retain(|connection| Some(connection.node) != promoted);
         if dead {
             self.drop_connections(old)
         } else {
