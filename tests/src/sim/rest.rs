@@ -138,8 +138,9 @@ impl World {
 
     /// Memory is back to nothing: after further topologies, and time for probes to be closed.
     fn check_end(&mut self) -> Result<(), Violation> {
-        // The first one retires connections, the second one forgets the nodes they went to.
-        for _ in 0..2 {
+        // The first one retires connections, but for those to nodes known from redirections, which take longer; the others forget
+        // the nodes they went to.
+        for _ in 0..3 {
             let generation = self.snapshot.generation + 1;
             self.adopt(Some(self.cluster.snapshot(generation, None, false)));
             for _ in 0..4 {
