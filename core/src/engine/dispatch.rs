@@ -32,6 +32,9 @@ impl Engine {
                 None => return self.park_unowned(key, raw),
             },
         };
+        if let Some(time) = self.waits_for_trial(node, key) {
+            return self.park_for(node, key, raw, time);
+        }
         let affinity = session.map_or(0, |session| self.affinity(session));
         match self.link_to(node, protocol, affinity) {
             Route::Ready(link) => self.send(link, key, raw, asking),
@@ -42,10 +45,7 @@ impl Engine {
                 self.links[link.index()].waiting.push_back(key);
             }
             Route::LoginRefused => self.fail(key, LOGIN_REFUSED, Outcome::Unavailable, false),
-            Route::NotBefore(time) => {
-                self.requests[key].drop_detour();
-                self.park(key, raw, time);
-            }
+            Route::NotBefore(time) => self.park_for(node, key, raw, time),
         }
     }
 

@@ -62,17 +62,17 @@ impl Engine {
     /// Checks the parked requests; gives the number of those whose client has gone.
     fn check_parked(&self) -> usize {
         let mut bytes = 0;
-        for key in &self.parked {
-            let request = &self.requests[*key];
-            assert!(matches!(request.state, State::Parked(_)), "parked");
+        for key in self.parked.keys() {
+            let request = &self.requests[key];
+            assert_eq!(request.state, State::Parked, "parked");
             bytes += request.body.len();
         }
-        assert_eq!(bytes, self.parked_bytes, "parked bytes are counted");
+        assert_eq!(bytes, self.parked.bytes(), "parked bytes are counted");
         assert!(self.parked.len() <= self.limits.park_max_requests);
         assert!(bytes <= self.limits.park_max_bytes);
         self.parked
-            .iter()
-            .filter(|key| self.is_abandoned(**key))
+            .keys()
+            .filter(|key| self.is_abandoned(*key))
             .count()
     }
 

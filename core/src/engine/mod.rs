@@ -23,6 +23,7 @@ mod links;
 mod local;
 mod nodes;
 mod order;
+mod outage;
 mod park;
 mod passage;
 mod refusal;
@@ -53,6 +54,7 @@ use crate::time::Timestamp;
 use crate::topology::{Address, AddressMap, Hint, Snapshot};
 use group::Group;
 use nodes::Nodes;
+use park::Parked;
 use reply_memory::ReplySizes;
 use request::RequestTable;
 
@@ -95,8 +97,7 @@ pub struct Engine {
     groups: Slab<Group>,
     nodes: Nodes,
     links: Slab<Link>,
-    parked: VecDeque<RequestKey>,
-    parked_bytes: usize,
+    parked: Parked,
     reply_sizes: ReplySizes,
     /// Sum of [`Session::reply_bytes`].
     reply_bytes: usize,
@@ -135,8 +136,7 @@ impl Engine {
             groups: Slab::new(),
             nodes: Nodes::default(),
             links: Slab::new(),
-            parked: VecDeque::new(),
-            parked_bytes: 0,
+            parked: Parked::default(),
             reply_sizes: ReplySizes::default(),
             reply_bytes: 0,
             dirty_sessions: Vec::new(),

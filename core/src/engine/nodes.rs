@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::keys::{LinkKey, NodeKey};
+use super::outage::Outages;
 use crate::metrics::Histogram;
 use crate::resp::Protocol;
 use crate::slot::Slot;
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) login_refused: bool,
     /// No connection is attempted before.
     pub(crate) retry_at: Timestamp,
+    /// It says that it takes no reads, or no writes.
+    pub(crate) outages: Outages,
     /// The node's numbers of connections given up while it may have had requests of them to execute: the next connection has them
     /// killed first [D9].
     pub(crate) fences: Vec<i64>,
@@ -52,6 +55,7 @@ impl Node {
             failures: 0,
             login_refused: false,
             retry_at: Timestamp::ZERO,
+            outages: [None, None],
             fences: Vec::new(),
             known: false,
             primary: false,

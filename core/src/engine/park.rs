@@ -1,11 +1,13 @@
 //! Requests that no node can take now: kept in arrival order, bounded in number, bytes and time [PK1].
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::refusal::is_redirection;
 use super::request::State;
-use super::{Engine, RequestKey};
+use super::{Engine, NodeKey, RequestKey};
 use crate::metrics::Outcome;
+use crate::slot::Slot;
 use crate::time::Timestamp;
 use crate::topology::{Hint, RefreshReason};
 
@@ -14,6 +16,83 @@ const UNOWNED_RETRY: Duration = Duration::from_millis(100);
 
 /// The nodes do not accept the proxy's credentials: waiting does not help, the operator must act.
 pub(super) const LOGIN_REFUSED: &[u8] = b"-ERR proxy: backend authentication failed\r\n";
+
+/// The parked requests, in the order they were parked.
+#[derive(Debug)]
+pub(super) struct Parked {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Not later than the first that is due.
+    next_due: Timestamp,
+}
+
+/// What is to be known of a parked request to see whether it has to wait on. Here, so that a long queue is looked through without
+/// touching the requests.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    key: RequestKey,
+    slot: Slot,
+    blocked_by: Option<NodeKey>,
+    due: Timestamp,
+    length: usize,
+}
+
+impl Default for Parked {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            next_due: Timestamp::NEVER,
+        }
+    }
+}
+
+impl Parked {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = RequestKey> {
+        self.entries.iter().map(|entry| entry.key)
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.bytes += entry.length;
+        self.next_due = self.next_due.min(entry.due);
+        self.entries.push_back(entry);
+    }
+
+    /// Takes out the requests that `is_chosen` says, in their order.
+    fn take(&mut self, is_chosen: impl Fn(&Entry) -> bool) -> Vec<RequestKey> {
+        let mut taken = Vec::new();
+        self.next_due = Timestamp::NEVER;
+        self.entries.retain(|entry| {
+            let chosen = is_chosen(entry);
+            if chosen {
+                taken.push(entry.key);
+                self.bytes -= entry.length;
+            } else {
+                self.next_due = self.next_due.min(entry.due);
+            }
+            !chosen
+        });
+        taken
+    }
+
+    /// Has those that wait for `node` looked at now.
+    pub(super) fn hurry(&mut self, node: NodeKey, now: Timestamp) {
+        for entry in &mut self.entries {
+            if entry.blocked_by == Some(node) {
+                entry.due = now;
+                self.next_due = now;
+            }
+        }
+    }
+}
 
 impl Engine {
     /// Tells whether the nodes that discovery asked refused the proxy's credentials. Without any topology, requests then fail at
@@ -28,6 +107,7 @@ impl Engine {
 
     /// Parks a request for a slot that nobody owns.
     pub(super) fn park_unowned(&mut self, key: RequestKey, raw: Option<&[u8]>) {
+        self.requests[key].blocked_by = None;
         if self.is_locked_out() {
             return self.fail(key, LOGIN_REFUSED, Outcome::Unavailable, false);
         }
@@ -38,12 +118,27 @@ impl Engine {
         self.park(key, raw, self.now.after(UNOWNED_RETRY));
     }
 
+    /// Parks a request until `retry_at`, or until `node`, which it was to be sent to, is there again or not the right one any more.
+    pub(super) fn park_for(
+        &mut self,
+        node: NodeKey,
+        key: RequestKey,
+        raw: Option<&[u8]>,
+        retry_at: Timestamp,
+    ) {
+        let request = &mut self.requests[key];
+        request.drop_detour();
+        request.blocked_by = Some(node);
+        self.park(key, raw, retry_at);
+    }
+
     /// Parks a request until `retry_at` or a new topology. Past the bounds it is refused: it was not executed [PK2].
     pub(super) fn park(&mut self, key: RequestKey, raw: Option<&[u8]>, retry_at: Timestamp) {
         self.keep_body(key, raw);
-        let length = self.requests[key].body.len();
+        let request = &mut self.requests[key];
+        let length = request.body.len();
         if self.parked.len() >= self.limits.park_max_requests
-            || self.parked_bytes + length > self.limits.park_max_bytes
+            || self.parked.bytes() + length > self.limits.park_max_bytes
         {
             return self.fail(
                 key,
@@ -53,36 +148,51 @@ impl Engine {
             );
         }
         self.metrics.parked += 1;
-        self.requests[key].state = State::Parked(retry_at);
-        self.parked_bytes += length;
-        self.parked.push_back(key);
+        request.state = State::Parked;
+        let deadline = request.arrival.after(self.limits.park_timeout);
+        self.parked.push(Entry {
+            key,
+            slot: request.shape.slot,
+            blocked_by: request.blocked_by,
+            due: retry_at.min(deadline),
+            length,
+        });
         self.disturb(key);
     }
 
-    /// Looks at the parked requests, oldest first: those whose time has come, or all of them after the topology changed.
-    pub(super) fn release_parked(&mut self, all: bool) {
-        for _ in 0..self.parked.len() {
-            let Some(key) = self.parked.pop_front() else {
-                break;
-            };
+    /// Looks at the parked requests whose time has come.
+    pub(super) fn release_due(&mut self) {
+        let (now, all) = (self.now, self.is_locked_out());
+        if all || self.parked.next_due <= now {
+            let due = self.parked.take(|entry| all || entry.due <= now);
+            self.release_all(&due);
+        }
+    }
+
+    /// Looks at the parked requests that the topology just adopted sends to another node than the one they wait for: to the same one
+    /// they would only come too early.
+    pub(super) fn release_rerouted(&mut self) {
+        let (nodes, snapshot) = (&self.nodes, &self.snapshot);
+        let rerouted = self.parked.take(|entry| {
+            let owner = nodes.owner(snapshot, entry.slot);
+            owner.is_some() && owner != entry.blocked_by
+        });
+        self.release_all(&rerouted);
+    }
+
+    /// Has requests that are parked no more sent or ended, oldest first.
+    fn release_all(&mut self, released: &[RequestKey]) {
+        for key in released.iter().copied() {
             let request = &self.requests[key];
             let Some(session) = request.session else {
-                self.parked_bytes -= request.body.len();
                 self.requests.remove(key);
                 continue;
             };
             let deadline = request.arrival.after(self.limits.park_timeout);
-            let hopeless = deadline <= self.now || self.is_locked_out();
-            let due =
-                matches!(request.state, State::Parked(retry_at) if all || retry_at <= self.now);
-            if !due && !hopeless {
-                self.parked.push_back(key);
-                continue;
-            }
-            self.parked_bytes -= request.body.len();
-            if hopeless {
+            if deadline <= self.now || self.is_locked_out() {
                 self.expire(key);
             } else if let Some(index) = self.queue_index(session, key) {
+                self.requests[key].blocked_by = None;
                 self.release(session, index, key);
             }
             self.mark_unsettled(session);
@@ -108,6 +218,6 @@ impl Engine {
     /// Whether requests wait for a node or for a pause to end.
     #[must_use]
     pub fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
+        self.parked.len() > 0
     }
 }

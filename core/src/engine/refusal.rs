@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::request::{Retry, State};
-use super::{Engine, NodeKey, RequestKey};
+use super::{Engine, NodeKey, RequestKey, outage};
 use crate::metrics::{Outcome, RetryReason};
 use crate::reply::Refusal;
 use crate::slot::Slot;
@@ -16,9 +16,9 @@ const PROMPT_REDIRECTS: u8 = 2;
 const CIRCLE_PAUSE: Duration = Duration::from_millis(10);
 /// First pause after TRYAGAIN, doubled up to the second value.
 const TRYAGAIN_PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(128));
-/// First pause after CLUSTERDOWN, LOADING, READONLY and MASTERDOWN, doubled up to the second value.
-const UNAVAILABLE_PAUSE: (Duration, Duration) =
-    (Duration::from_millis(20), Duration::from_millis(500));
+/// First pause when no node is known that serves the slot, doubled up to the second value.
+const UNSERVED_PAUSE: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(100));
 /// TRYAGAIN for this long means that the topology deserves a look.
 const TRYAGAIN_SUSPECT: Duration = Duration::from_secs(1);
 
@@ -46,12 +46,11 @@ impl Engine {
             Refusal::Moved { slot, target } => self.on_moved(node, key, *slot, target),
             Refusal::Ask { slot, target } => self.on_ask(node, key, *slot, target),
             Refusal::TryAgain => self.on_try_again(key),
-            Refusal::ClusterDown => self.on_unavailable(node, key, RefreshReason::ClusterDown),
-            Refusal::Loading | Refusal::MasterDown => {
-                self.on_unavailable(node, key, RefreshReason::MasterDown)
+            Refusal::ClusterDown | Refusal::Loading | Refusal::MasterDown | Refusal::ReadOnly => {
+                self.on_unavailable(node, key, refusal, reply)
             }
-            Refusal::ReadOnly => self.on_unavailable(node, key, RefreshReason::Readonly),
         };
+        self.requests[key].blocked_by = Some(node);
         match retry {
             Some(retry) => {
                 self.metrics.retries[RetryReason::Refused.index()] += 1;
@@ -71,7 +70,7 @@ impl Engine {
     ) -> Option<Retry> {
         let Some(address) = self.target_address(node, target) else {
             // The host is unknown to the server: only a new table can tell [T4].
-            return self.on_unavailable(node, key, RefreshReason::Moved);
+            return self.on_unserved(node, key, RefreshReason::Moved);
         };
         self.count_redirect(key, slot)?;
         if let Some(from) = self.nodes[node].id.clone() {
@@ -102,7 +101,7 @@ impl Engine {
         target: &RedirectTarget,
     ) -> Option<Retry> {
         let Some(address) = self.target_address(node, target) else {
-            return self.on_unavailable(node, key, RefreshReason::Moved);
+            return self.on_unserved(node, key, RefreshReason::Moved);
         };
         self.count_redirect(key, slot)?;
         self.hint(Hint::Ask {
@@ -157,19 +156,47 @@ impl Engine {
         Some(Retry::After(self.pause(key, TRYAGAIN_PAUSE)))
     }
 
+    /// The node takes no such requests now, or does not serve the slot.
     fn on_unavailable(
+        &mut self,
+        node: NodeKey,
+        key: RequestKey,
+        refusal: &Refusal,
+        reply: &[u8],
+    ) -> Option<Retry> {
+        let reason = match refusal {
+            Refusal::Loading | Refusal::MasterDown => RefreshReason::MasterDown,
+            Refusal::ReadOnly => RefreshReason::Readonly,
+            _ => RefreshReason::ClusterDown,
+        };
+        if !outage::concerns_node(refusal, reply) {
+            return self.on_unserved(node, key, reason);
+        }
+        self.ask_for_topology(node, reason);
+        let pause = self.note_outage(node, key, refusal, reply);
+        self.requests[key].redirects = 0;
+        self.may_wait(key).then_some(Retry::After(pause))
+    }
+
+    /// The node does not serve the slot and does not know who does.
+    fn on_unserved(
         &mut self,
         node: NodeKey,
         key: RequestKey,
         reason: RefreshReason,
     ) -> Option<Retry> {
-        self.hint(Hint::Refresh {
-            reason,
-            node: self.nodes[node].id.clone(),
-        });
-        let waited = self.now.since(self.requests[key].arrival);
-        (waited < self.limits.park_timeout)
-            .then(|| Retry::After(self.pause(key, UNAVAILABLE_PAUSE)))
+        self.ask_for_topology(node, reason);
+        self.may_wait(key)
+            .then(|| Retry::After(self.pause(key, UNSERVED_PAUSE)))
+    }
+
+    fn ask_for_topology(&mut self, node: NodeKey, reason: RefreshReason) {
+        let node = self.nodes[node].id.clone();
+        self.hint(Hint::Refresh { reason, node });
+    }
+
+    fn may_wait(&self, key: RequestKey) -> bool {
+        self.now.since(self.requests[key].arrival) < self.limits.park_timeout
     }
 
     /// The next pause of a request: doubling, with a quarter of jitter either way. Then it starts over at the owner, and

@@ -179,13 +179,17 @@ impl Engine {
     }
 
     #[inline]
-    pub(super) fn count_answer(&mut self, link: LinkKey, request: RequestKey) {
-        let request = &mut self.requests[request];
+    pub(super) fn count_answer(&mut self, link: LinkKey, request_key: RequestKey) {
+        let request = &mut self.requests[request_key];
         let backend = self.now.micros_since(request.sent);
         request.backend_micros += backend;
         self.metrics.backend.record(backend);
-        let node = &mut self.nodes[self.links[link.index()].node];
+        let key = self.links[link.index()].node;
+        let node = &mut self.nodes[key];
         node.answered += 1;
         node.latency.record(backend);
+        if node.has_outage() {
+            self.end_outage(key, request_key);
+        }
     }
 }

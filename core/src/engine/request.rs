@@ -28,8 +28,8 @@ pub(crate) enum State {
     New,
     /// Waits for an earlier request of its session.
     Held,
-    /// Waits for a usable node; looked at again at the given time or when the topology changes.
-    Parked(Timestamp),
+    /// Waits for a usable node.
+    Parked,
     /// Waits in a link that is not up yet.
     Waiting(LinkKey),
     /// In a link's log, reply owed.
@@ -97,6 +97,8 @@ pub(crate) struct Request {
     pub(crate) group: Option<(GroupKey, u32)>,
     /// Where the next sending goes instead of the owner by the topology.
     pub(crate) detour: Option<(NodeKey, bool)>,
+    /// The node it is parked for: the one that refused it, or that cannot be reached.
+    pub(crate) blocked_by: Option<NodeKey>,
     pub(crate) arrival: Timestamp,
     pub(crate) sent: Timestamp,
     /// Time spent at nodes, in microseconds: of the part that took longest.
@@ -195,6 +197,7 @@ impl RequestTable {
             entry.several_keys.clear();
             entry.group = None;
             entry.detour = None;
+            entry.blocked_by = None;
             entry.arrival = now;
             entry.sent = now;
             entry.backend_micros = 0;
@@ -215,6 +218,7 @@ impl RequestTable {
             overtaken: false,
             group: None,
             detour: None,
+            blocked_by: None,
             arrival: now,
             sent: now,
             backend_micros: 0,

@@ -55,7 +55,7 @@ impl Engine {
                 self.requests.remove(key);
             }
             // In a list or at a node: ended when it is met there.
-            State::Parked(_) | State::Waiting(_) | State::Sent(_) => {}
+            State::Parked | State::Waiting(_) | State::Sent(_) => {}
             State::Group(group) => {
                 for part in std::mem::take(&mut self.groups[group.index()].parts) {
                     self.requests[part].group = None;

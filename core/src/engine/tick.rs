@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::request::{Request, Retry, State};
-use super::{Engine, LinkKey, NodeKey};
+use super::{Engine, LinkKey, NodeKey, RequestKey};
 use crate::metrics::{LinkReport, WorkerReport};
 use crate::session::Session;
 use crate::topology::{NodeId, Snapshot};
@@ -14,7 +14,7 @@ impl Engine {
     pub fn tick(&mut self) {
         self.watch_silence();
         self.retire_links();
-        self.release_parked(false);
+        self.release_due();
         self.run_pending();
     }
 
@@ -28,7 +28,7 @@ impl Engine {
                 .any(|(_, link)| link.owed() > 0 || !link.is_ready())
     }
 
-    /// Adopts a new topology: what waits is routed again at once.
+    /// Adopts a new topology: what waits for a node that is not the right one any more is routed again at once.
     pub fn set_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         self.nodes.adopt(&snapshot);
         self.snapshot = snapshot;
@@ -39,13 +39,9 @@ impl Engine {
             .map(|(index, _)| LinkKey::from_index(index))
             .collect();
         for key in waiting {
-            for request in std::mem::take(&mut self.links[key.index()].waiting) {
-                // Followed or not, a redirection counts: the new topology may say the same [E4].
-                self.requests[request].detour = None;
-                self.reroute(request);
-            }
+            self.reroute_misdirected(key);
         }
-        self.release_parked(true);
+        self.release_rerouted();
         self.run_pending();
         self.retire_links();
         let targets = self.redirection_targets();
@@ -53,6 +49,35 @@ impl Engine {
         self.nodes.forget_unused(|node| {
             targets.contains(&node) || links.iter().any(|(_, link)| link.node == node)
         });
+    }
+
+    /// Has those of the requests that wait for `link` routed again that the topology sends to another node.
+    fn reroute_misdirected(&mut self, link: LinkKey) {
+        let node = self.links[link.index()].node;
+        for key in std::mem::take(&mut self.links[link.index()].waiting) {
+            if self.is_bound_for(node, key) {
+                self.links[link.index()].waiting.push_back(key);
+            } else {
+                // Followed or not, the redirection counts [E4].
+                self.requests[key].detour = None;
+                self.reroute(key);
+            }
+        }
+    }
+
+    /// Whether request `key`, which waits for a link to `node`, is to go there by the topology just adopted.
+    fn is_bound_for(&self, node: NodeKey, key: RequestKey) -> bool {
+        let request = &self.requests[key];
+        let owner = self.nodes.owner(&self.snapshot, request.shape.slot);
+        match request.detour {
+            None => owner == Some(node),
+            // That holds whoever owns the slot [E6].
+            Some((_, true)) => true,
+            // A topology that names the node that said MOVED is older than that answer.
+            Some((_, false)) => {
+                owner.is_none() || owner == Some(node) || owner == request.blocked_by
+            }
+        }
     }
 
     /// The nodes that outstanding requests were pointed to.
@@ -110,7 +135,7 @@ impl Engine {
             connections: self.sessions.len(),
             in_flight: self.requests.len(),
             parked_now: self.parked.len(),
-            parked_bytes: self.parked_bytes,
+            parked_bytes: self.parked.bytes(),
             reply_bytes: self.reply_bytes,
             generation: self.snapshot.generation,
             links: links.collect(),

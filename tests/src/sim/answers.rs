@@ -96,10 +96,7 @@ impl Model {
             self.records[request].told = Told::Executed;
             return Ok(());
         }
-        let excused = reply.starts_with(b"-TRYAGAIN ")
-            || is_partial_retry(reply)
-            || self.is_overrun_by_topologies(request, reply);
-        if self.rules.gentle && !excused {
+        if self.rules.gentle && !reply.starts_with(b"-TRYAGAIN ") && !is_partial_retry(reply) {
             return fault("fails although nothing but migrations happens");
         }
         let told = if reply.starts_with(b"-UNCERTAIN ") {
@@ -119,13 +116,6 @@ impl Model {
             }
             Err(what) => fault(what),
         }
-    }
-
-    /// Each topology has a redirected request that waits for a connection start over, and counts as a redirection.
-    fn is_overrun_by_topologies(&self, request: usize, reply: &[u8]) -> bool {
-        const TEXT: &[u8] = b"CLUSTERDOWN proxy: too many redirections";
-        reply.windows(TEXT.len()).any(|words| words == TEXT)
-            && self.topologies - self.records[request].topologies >= self.rules.max_redirects
     }
 
     fn uncertain(&self, request: usize) -> Result<Told, &'static str> {

@@ -61,9 +61,8 @@ pub(super) struct Record {
     pub(super) reply: Vec<u8>,
     /// Parts it is made of, if that is known beforehand.
     pub(super) parts: usize,
-    /// When its client made it, in microseconds, and how many topologies there were before.
+    /// When its client made it, in microseconds.
     pub(super) asked: u64,
-    pub(super) topologies: u64,
     /// Parts that the kernel took as a whole, at some time.
     pub(super) written: usize,
     /// Where it was last pointed to by ASK, and for which slot.
@@ -84,7 +83,6 @@ impl Record {
             reply: Vec::new(),
             parts: 1,
             asked: 0,
-            topologies: 0,
             written: 0,
             asked_at: None,
             executions: Vec::new(),
@@ -109,7 +107,6 @@ pub(super) struct Rules {
     pub(super) overload: bool,
     pub(super) park_timeout: u64,
     pub(super) tryagain_budget: u64,
-    pub(super) max_redirects: u64,
 }
 
 impl Rules {
@@ -121,7 +118,6 @@ impl Rules {
             overload: limits.park_max_requests < 1_000 || limits.park_max_bytes < 1_000,
             park_timeout: micros(limits.park_timeout),
             tryagain_budget: micros(limits.tryagain_budget),
-            max_redirects: u64::from(limits.max_redirects),
         }
     }
 }
@@ -131,8 +127,6 @@ impl Rules {
 pub(super) struct Model {
     pub(super) rules: Rules,
     pub(super) now: u64,
-    /// Topologies that the engine got.
-    pub(super) topologies: u64,
     pub(super) records: Vec<Record>,
     pub(super) clients: Vec<ClientHistory>,
     executions: u64,
@@ -149,7 +143,6 @@ impl Model {
         Self {
             rules: Rules::of(profile),
             now: 0,
-            topologies: 0,
             records: Vec::new(),
             clients: Vec::new(),
             executions: 0,
@@ -204,7 +197,6 @@ impl Model {
 
     pub(super) fn add(&mut self, mut record: Record) -> usize {
         record.asked = self.now;
-        record.topologies = self.topologies;
         let request = self.records.len();
         if record.kind == Kind::Unmarked {
             // Nobody will tell whether it was sent.

@@ -82,7 +82,6 @@ impl World {
     pub(super) fn adopt(&mut self, snapshot: Option<Snapshot>) {
         if let Some(snapshot) = snapshot {
             note!(self, "topology {}", snapshot.generation);
-            self.model.topologies += 1;
             self.snapshot = Arc::new(snapshot);
             self.engine.set_snapshot(Arc::clone(&self.snapshot));
         }

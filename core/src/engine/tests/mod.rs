@@ -3,6 +3,7 @@
 mod driver;
 mod failures;
 mod order;
+mod outage;
 mod parts;
 mod passage;
 mod reconnect;

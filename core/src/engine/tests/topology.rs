@@ -105,7 +105,8 @@ fn a_link_given_up_before_it_was_connected_is_closed_when_it_is() {
     driver.open = false;
     driver.reply(node, &moved("k", STRANGER));
     let (link, _) = driver.pending.remove(0);
-    driver.adopt(2, &[]);
+    let third = if node == 7000 { 7001 } else { 7000 };
+    driver.adopt(2, &[("k", third)]);
     for step in 1..=240 {
         driver
             .engine
