@@ -30,6 +30,8 @@ pub enum LinkPhase {
 pub enum Owed {
     /// The reply of a request.
     Request(RequestKey),
+    /// The reply of a request whose client has been told that it takes too long: swallowed [D8].
+    Orphan(RequestKey),
     /// The `+OK` of the ASKING before the next request: swallowed.
     Asking,
     /// The reply to a PING that shows whether the node is alive [HL2].
@@ -104,6 +106,8 @@ pub struct Link {
     /// For sessions with big requests or replies: closed when it is not used.
     pub bulk: bool,
     in_flight: VecDeque<InFlight>,
+    /// Of the replies owed, so many of the oldest are no longer watched for being late [D8].
+    unwatched: usize,
     log: BytesMut,
     head: u64,
     written: u64,
@@ -131,6 +135,7 @@ impl Link {
             detached: false,
             bulk: false,
             in_flight: VecDeque::new(),
+            unwatched: 0,
             log: BytesMut::new(),
             head: 0,
             written: 0,
@@ -183,6 +188,26 @@ impl Link {
         self.in_flight.iter()
     }
 
+    /// The oldest request that is watched for being late, and its position among the replies owed.
+    #[must_use]
+    pub fn next_watched(&self) -> Option<(usize, RequestKey)> {
+        let watched = self.in_flight.iter().enumerate().skip(self.unwatched);
+        watched
+            .filter_map(|(position, entry)| match entry.owed {
+                Owed::Request(request) => Some((position, request)),
+                Owed::Orphan(_) | Owed::Asking | Owed::Probe => None,
+            })
+            .next()
+    }
+
+    /// Watches the reply at `position`, and those before it, no longer; it is for `owed` from now on.
+    pub fn unwatch(&mut self, position: usize, owed: Owed) {
+        if let Some(entry) = self.in_flight.get_mut(position) {
+            entry.owed = owed;
+        }
+        self.unwatched = position + 1;
+    }
+
     /// Number of replies owed.
     #[must_use]
     pub fn owed(&self) -> usize {
@@ -200,6 +225,7 @@ impl Link {
     /// Removes the oldest reply owed and releases the bytes of its request.
     pub fn pop(&mut self) -> Option<InFlight> {
         let entry = self.in_flight.pop_front()?;
+        self.unwatched = self.unwatched.saturating_sub(1);
         self.release(entry.end);
         Some(entry)
     }

@@ -274,6 +274,9 @@ keys! {
     /// [PK1]: a failover takes the servers' cluster-node-timeout and a second or two.
     LIMITS_PARK_TIMEOUT "limits.park_timeout" "SLOTWAY_LIMITS_PARK_TIMEOUT" "" millis(0, HOUR, 10 * SECOND)
         => "A request waits this long, from its arrival, for a usable node.";
+    /// [D8].
+    LIMITS_REQUEST_TIMEOUT "limits.request_timeout" "SLOTWAY_LIMITS_REQUEST_TIMEOUT" "" millis(0, HOUR, 15 * SECOND)
+        => "A request that was sent to a node waits this long for its reply; then its client gets an error, and UNCERTAIN if it may have changed data. Scripts wait as long as they take. 0s is no limit.";
     /// [D13].
     LIMITS_CLIENT_OUTPUT_BYTES "limits.client_output_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_BYTES" "" size(MIB, 64 * GIB, 256 * MIB)
         => "Replies that a client does not read; beyond this it is disconnected (the hard limit of the servers' client-output-buffer-limit).";

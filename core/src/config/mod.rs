@@ -132,6 +132,8 @@ pub struct LimitsConfig {
     pub park_bytes: usize,
     /// How long after its arrival a request may still be parked.
     pub park_timeout: Duration,
+    /// How long a request that was sent waits for its reply; zero is no limit [D8].
+    pub request_timeout: Duration,
     /// Unread replies of one session that end it.
     pub client_output_bytes: usize,
     /// Unread replies of one session that end it when it has them for too long; 0 is no limit.

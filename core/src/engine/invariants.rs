@@ -102,7 +102,7 @@ impl Engine {
         }
         let sent = || {
             link.in_flight().filter_map(|entry| match entry.owed {
-                Owed::Request(request) => Some(request),
+                Owed::Request(request) | Owed::Orphan(request) => Some(request),
                 Owed::Asking | Owed::Probe => None,
             })
         };

@@ -16,6 +16,8 @@ pub struct Limits {
     pub split_max_keys: usize,
     /// How long a request waits for a usable node [PK1].
     pub park_timeout: Duration,
+    /// How long a request that was sent waits for its reply; scripts wait as long as they take [D8].
+    pub request_timeout: Duration,
     /// Requests waiting for a usable node, in one worker [PK1].
     pub park_max_requests: usize,
     /// Bytes of those requests, in one worker [PK1].
@@ -57,6 +59,7 @@ impl Default for Limits {
             request: RequestLimits::DEFAULT,
             split_max_keys: 65_536,
             park_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(15),
             park_max_requests: 100_000,
             park_max_bytes: 64 << 20,
             node_timeout: Duration::from_secs(6),

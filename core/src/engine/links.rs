@@ -259,8 +259,10 @@ impl Engine {
 
     /// Decides about one request of a lost link.
     fn judge(&mut self, key: LinkKey, entry: InFlight) {
-        let Owed::Request(request) = entry.owed else {
-            return;
+        let request = match entry.owed {
+            Owed::Request(request) => request,
+            Owed::Orphan(orphan) => return self.end_orphan(orphan),
+            Owed::Asking | Owed::Probe => return,
         };
         let link = &self.links[key.index()];
         let written = link.is_written(&entry);

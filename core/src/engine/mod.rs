@@ -24,6 +24,7 @@ mod local;
 mod nodes;
 mod order;
 mod outage;
+mod overdue;
 mod park;
 mod passage;
 mod refusal;
@@ -91,6 +92,8 @@ pub struct Engine {
     upstream: Upstream,
     now: Timestamp,
     last_tick: Timestamp,
+    /// No request is late before: the worker itself did not run.
+    patient_until: Timestamp,
     snapshot: Arc<Snapshot>,
     sessions: Slab<Session>,
     requests: RequestTable,
@@ -130,6 +133,7 @@ impl Engine {
             upstream,
             now: Timestamp::ZERO,
             last_tick: Timestamp::ZERO,
+            patient_until: Timestamp::ZERO,
             snapshot: Arc::new(Snapshot::empty()),
             sessions: Slab::new(),
             requests: RequestTable::default(),

@@ -6,7 +6,7 @@
 //! [`submit`]: super::submit
 
 use super::request::{Request, Retry, State};
-use super::{Engine, LinkKey, RequestKey, SessionKey};
+use super::{Engine, LinkKey, NodeKey, RequestKey, SessionKey};
 
 /// What the requests behind a refused one mean for it [O4].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,30 +24,53 @@ impl Engine {
     /// earlier request that conflicts is already in the log of the link it would use.
     pub(super) fn may_send(&self, session: SessionKey, index: usize, request: RequestKey) -> bool {
         let entry = &self.requests[request];
-        let target = self.ready_link(entry, session);
-        self.sessions[session.index()]
-            .queue
-            .iter()
-            .take(index)
-            .all(|earlier| {
-                let earlier = &self.requests[*earlier];
-                match earlier.state {
-                    State::Group(_) if entry.shape.barrier || earlier.shape.barrier => false,
-                    State::Group(group) => self.groups[group.index()]
-                        .parts
-                        .iter()
-                        .all(|part| !blocks(&self.requests[*part], entry, target)),
-                    _ => !blocks(earlier, entry, target),
-                }
-            })
+        let node = self.target_node(entry);
+        let target = node.and_then(|node| self.ready_link(node, entry, session));
+        let session = &self.sessions[session.index()];
+        let mut orphans = session.orphans.iter();
+        if orphans.any(|orphan| self.orphan_blocks(&self.requests[*orphan], entry, node, target)) {
+            return false;
+        }
+        session.queue.iter().take(index).all(|earlier| {
+            let earlier = &self.requests[*earlier];
+            match earlier.state {
+                State::Group(_) if entry.shape.barrier || earlier.shape.barrier => false,
+                State::Group(group) => self.groups[group.index()]
+                    .parts
+                    .iter()
+                    .all(|part| !blocks(&self.requests[*part], entry, target)),
+                _ => !blocks(earlier, entry, target),
+            }
+        })
     }
 
-    /// The link `entry` would use, if it is ready.
-    fn ready_link(&self, entry: &Request, session: SessionKey) -> Option<LinkKey> {
-        let node = match entry.detour {
-            Some((node, _)) => node,
-            None => self.nodes.owner(&self.snapshot, entry.shape.slot)?,
+    /// Whether `orphan`, a write that may yet be executed, forbids to send `entry` to `node` over `target` now [D8].
+    fn orphan_blocks(
+        &self,
+        orphan: &Request,
+        entry: &Request,
+        node: Option<NodeKey>,
+        target: Option<LinkKey>,
+    ) -> bool {
+        let State::Sent(link) = orphan.state else {
+            return false;
         };
+        // One that concerns every key does so at its node only.
+        let is_for_all = orphan.shape.barrier && node == Some(self.links[link.index()].node);
+        entry.shape.barrier
+            || (target != Some(link) && (is_for_all || orphan.conflicts_with(entry)))
+    }
+
+    /// Where `entry` is to go.
+    fn target_node(&self, entry: &Request) -> Option<NodeKey> {
+        match entry.detour {
+            Some((node, _)) => Some(node),
+            None => self.nodes.owner(&self.snapshot, entry.shape.slot),
+        }
+    }
+
+    /// The link to `node` that `entry` would use, if it is ready.
+    fn ready_link(&self, node: NodeKey, entry: &Request, session: SessionKey) -> Option<LinkKey> {
         let link = self.nodes[node].link(entry.shape.protocol, self.affinity(session))?;
         self.links[link.index()].is_ready().then_some(link)
     }

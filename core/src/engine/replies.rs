@@ -121,6 +121,11 @@ impl Engine {
                     });
                 }
             }
+            Owed::Orphan(orphan) => {
+                link.pop();
+                self.count_answer(key, orphan);
+                self.end_orphan(orphan);
+            }
             Owed::Request(request) if reply.first() == Some(&b'-') => {
                 self.on_error_reply(key, request, entry, reply);
             }

@@ -34,6 +34,9 @@ impl Engine {
         for request in std::mem::take(&mut session.queue) {
             self.abandon(request);
         }
+        for orphan in std::mem::take(&mut session.orphans) {
+            self.abandon(orphan);
+        }
         if let Some(link) = session.holds {
             // Nobody wants the rest of what it is in the middle of.
             self.lose_link(link, LinkLoss::Retired);

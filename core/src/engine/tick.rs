@@ -13,6 +13,7 @@ impl Engine {
     /// second.
     pub fn tick(&mut self) {
         self.watch_silence();
+        self.end_overdue();
         self.retire_links();
         self.release_due();
         self.run_pending();
@@ -94,8 +95,11 @@ impl Engine {
         targets
     }
 
-    /// Visits the requests in the queue of a session and the parts of those that have some.
+    /// Visits the requests in the queue of a session, the parts of those that have some, and its orphans.
     pub(super) fn for_each_outstanding(&self, session: &Session, mut visit: impl FnMut(&Request)) {
+        for key in &session.orphans {
+            visit(&self.requests[*key]);
+        }
         for key in &session.queue {
             let request = &self.requests[*key];
             visit(request);

@@ -40,9 +40,9 @@ labelled! {
         NodeError => "node_error",
         /// The proxy refused it: it was not executed.
         Refused => "refused",
-        /// It was not executed for want of a usable node within the time allowed.
+        /// It got no answer for want of a usable node within the time allowed: it was not executed, or only reads.
         Unavailable => "unavailable",
-        /// The connection was lost after it was sent: it may have been executed.
+        /// The connection was lost after it was sent, or no reply came in time: it may have been executed.
         Uncertain => "uncertain",
         /// A split or fanned-out command of which only some parts were applied.
         Partial => "partial",
@@ -139,6 +139,8 @@ pub struct WorkerMetrics {
     pub parked: u64,
     /// Requests that had to wait for an earlier request of their session.
     pub held: u64,
+    /// Requests that a node did not answer in time.
+    pub timed_out: u64,
     /// Commands split over several slots.
     pub split: u64,
     /// Connections to nodes opened.
@@ -168,6 +170,7 @@ impl Default for WorkerMetrics {
             retries: [0; RetryReason::COUNT],
             parked: 0,
             held: 0,
+            timed_out: 0,
             split: 0,
             links_opened: 0,
             links_lost: 0,

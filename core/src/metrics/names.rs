@@ -59,6 +59,8 @@ metrics! {
         "Requests that waited for an earlier request of the same client, to keep the order of execution.";
     REQUESTS_SPLIT Counter "slotway_requests_split_total" [] "Commands split into one part per slot.";
     REQUESTS_PARKED Counter "slotway_requests_parked_total" [] "Requests that had to wait for a usable node.";
+    REQUEST_TIMEOUTS Counter "slotway_request_timeouts_total" []
+        "Requests that a node did not answer within limits.request_timeout.";
     PARKED_REQUESTS Gauge "slotway_parked_requests" [] "Requests that wait for a usable node now.";
     PARKED_BYTES Gauge "slotway_parked_bytes" [] "Bytes of the requests that wait for a usable node now.";
     REDIRECTS Counter "slotway_redirects_total" ["kind"] "Requests that a node did not execute, by what it answered.";

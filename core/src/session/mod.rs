@@ -40,6 +40,8 @@ pub struct Session {
     pub env: Rc<dyn Environment>,
     /// Outstanding requests in the order they arrived.
     pub queue: VecDeque<RequestKey>,
+    /// Writes that were answered with an error because no reply came in time, while their fate is not known [D8].
+    pub orphans: Vec<RequestKey>,
     /// Bytes not taken yet.
     pub input: Option<Box<PendingInput>>,
     /// Replies ready to be written.
@@ -81,6 +83,7 @@ impl Session {
             client,
             env,
             queue: VecDeque::new(),
+            orphans: Vec::new(),
             input: None,
             out: BytesMut::new(),
             reply_bytes: 0,

@@ -1,6 +1,7 @@
 //! From the configuration to what each part is given.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use slotway_core::backend::Credentials;
 use slotway_core::config::{Config, ListenerConfig};
@@ -21,6 +22,11 @@ pub(super) fn limits(config: &Config) -> Limits {
             ..RequestLimits::DEFAULT
         },
         park_timeout: given.park_timeout,
+        request_timeout: if given.request_timeout.is_zero() {
+            Duration::MAX
+        } else {
+            given.request_timeout
+        },
         park_max_requests: given.park_count.div_ceil(workers),
         park_max_bytes: given.park_bytes.div_ceil(workers),
         node_timeout: config.upstream.node_timeout,

@@ -121,7 +121,8 @@ impl Model {
     fn uncertain(&self, request: usize) -> Result<Told, &'static str> {
         let record = &self.records[request];
         let unmarked = matches!(record.kind, Kind::Unmarked | Kind::Size);
-        if record.written == 0 && !unmarked {
+        let may_be_late = self.now - record.asked >= self.rules.request_timeout;
+        if record.written == 0 && !unmarked && !may_be_late {
             return Err("is said to be uncertain but was never written");
         }
         Ok(Told::Unknown)
@@ -156,6 +157,18 @@ impl Model {
         {
             return Ok(Told::NotExecuted);
         }
+        let may_be_late = self.now - record.asked >= rules.request_timeout;
+        if !record.write && reply.starts_with(b"-ERR proxy: timeout") {
+            return if may_be_late {
+                Ok(Told::Unknown)
+            } else {
+                Err("is said to be late but is not")
+            };
+        }
+        // One behind it may have been late, and be executed yet: this one must not be any more [O4].
+        if may_be_late && reply.starts_with(b"-ERR proxy: backend connection lost, command not") {
+            return Ok(Told::NotExecuted);
+        }
         if !REFUSALS.iter().any(|refusal| reply.starts_with(refusal)) {
             return Err("got an error it should not see");
         }
@@ -164,7 +177,7 @@ impl Model {
         } else {
             rules.park_timeout
         };
-        let hopeless = self.now - record.asked >= patience;
+        let hopeless = may_be_late || self.now - record.asked >= patience;
         if hopeless || self.clients[record.client].may_be_overtaken(request, record) {
             Ok(Told::NotExecuted)
         } else {

@@ -106,6 +106,7 @@ pub(super) struct Rules {
     /// The engine may refuse requests for want of memory.
     pub(super) overload: bool,
     pub(super) park_timeout: u64,
+    pub(super) request_timeout: u64,
     pub(super) tryagain_budget: u64,
 }
 
@@ -117,6 +118,7 @@ impl Rules {
             gentle: profile.gentle,
             overload: limits.park_max_requests < 1_000 || limits.park_max_bytes < 1_000,
             park_timeout: micros(limits.park_timeout),
+            request_timeout: micros(limits.request_timeout),
             tryagain_budget: micros(limits.tryagain_budget),
         }
     }
@@ -272,7 +274,10 @@ impl Model {
         let (write, barrier) = (record.write, record.barrier);
         let client = &mut self.clients[record.client];
         if write {
-            client.check_write(request, barrier, late, keys)?;
+            // What is late may be under way to another node than later requests, which do not wait for it [D8].
+            let is_late = self.now - record.asked >= self.rules.request_timeout;
+            let ordered = barrier && !is_late;
+            client.check_write(request, ordered, late, keys)?;
             client.note_write(request, execution, barrier, keys);
         }
         Ok(execution)

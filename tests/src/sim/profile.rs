@@ -135,6 +135,7 @@ impl Profile {
                 &[400, 64 << 20, 64 << 20, 64 << 20, 64 << 20, 64 << 20],
             ),
             park_timeout: Duration::from_millis(*pick(rng, &[300, 2_000, 10_000])),
+            request_timeout: Duration::from_millis(*pick(rng, &[100, 1_000, 15_000, 3_600_000])),
             node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 6_000])),
             busy_timeout: Duration::from_millis(*pick(rng, &[1_000, 8_000, 60_000])),
             demoted_timeout: Duration::from_millis(*pick(rng, &[200, 2_000])),

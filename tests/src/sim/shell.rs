@@ -36,6 +36,9 @@ impl World {
                 self.client_reads(index, false)?;
             }
         }
+        if self.clients.is_empty() {
+            return Ok(());
+        }
         let index = self.rng.usize(..self.clients.len());
         self.client_reads(index, false)
     }

@@ -4,6 +4,7 @@ mod driver;
 mod failures;
 mod order;
 mod outage;
+mod overdue;
 mod parts;
 mod passage;
 mod reconnect;

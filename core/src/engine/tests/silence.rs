@@ -71,10 +71,15 @@ fn a_connection_that_was_given_up_is_dead_before_the_next_one_is_used_d9() {
     );
 }
 
+/// Requests wait for their replies as long as their connections live.
+fn patient() -> Driver {
+    Driver::with(|limits| limits.request_timeout = Duration::MAX)
+}
+
 /// Servers pause writes around a manual failover; their other connections work.
 #[test]
 fn a_node_that_answers_on_another_connection_is_busy_hl2() {
-    let mut driver = Driver::new();
+    let mut driver = patient();
     let client = driver.client();
     let node = driver.owner("k");
     driver.send(client, "SET k 1");
@@ -93,7 +98,7 @@ fn a_node_that_answers_on_another_connection_is_busy_hl2() {
 
 #[test]
 fn a_busy_node_becomes_a_dead_one_when_it_stops_answering_hl2() {
-    let mut driver = Driver::new();
+    let mut driver = patient();
     let client = driver.client();
     driver.send(client, "SET k 1");
     driver.pass(Duration::from_secs(20));
@@ -106,7 +111,7 @@ fn a_busy_node_becomes_a_dead_one_when_it_stops_answering_hl2() {
 
 #[test]
 fn a_connection_that_is_silent_for_very_long_is_given_up_hl2() {
-    let mut driver = Driver::new();
+    let mut driver = patient();
     let client = driver.client();
     driver.send(client, "SET k 1");
     driver.pass(Duration::from_secs(59));

@@ -105,6 +105,7 @@ fn sum(workers: &[(usize, Box<WorkerReport>)]) -> WorkerMetrics {
             (&mut total.accepted, part.accepted),
             (&mut total.parked, part.parked),
             (&mut total.held, part.held),
+            (&mut total.timed_out, part.timed_out),
             (&mut total.split, part.split),
             (&mut total.links_opened, part.links_opened),
             (&mut total.links_lost, part.links_lost),
@@ -201,6 +202,7 @@ impl Page {
         self.counter(&names::REQUESTS_HELD, &[], total.held);
         self.counter(&names::REQUESTS_SPLIT, &[], total.split);
         self.counter(&names::REQUESTS_PARKED, &[], total.parked);
+        self.counter(&names::REQUEST_TIMEOUTS, &[], total.timed_out);
         for kind in RedirectKind::ALL {
             self.counter(
                 &names::REDIRECTS,
