@@ -10,9 +10,6 @@ use std::time::Duration;
 
 /// How much later than the cluster itself every client must be served again.
 const SLACK: Duration = Duration::from_millis(500);
-/// A request that a node refused because it does not serve yet is sent again after a pause of up to this long. A promotion ends
-/// the pause, since it changes the topology; that a node serves again after its restart is in no topology.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A request waits this long for a primary, by default; then its client is told.
 const PARK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,11 +37,7 @@ impl Record {
 
     /// How long a client may have waited.
     pub(super) fn allowed_gap(&self) -> Duration {
-        let pause = match self.fault {
-            Fault::AddressChange | Fault::FullRestart => LONGEST_PAUSE,
-            _ => Duration::ZERO,
-        };
-        self.outage() + pause + SLACK
+        self.outage() + SLACK
     }
 
     /// How long a client did wait, from the fault on.

@@ -130,7 +130,7 @@ pub(super) fn print(records: &[Record], out: &mut dyn Write) -> Result<()> {
 
 const LEGEND: &str = "\
 gap: the longest a client was not served, of the fault that came closest to its limit. outage: until the cluster itself could serve\n\
-(promotion, thaw, ok after a restart); the limit is 500 ms more, 1 s after restarts. lost: acknowledged writes that are gone;\n\
+(promotion, thaw, ok after a restart); the limit is 500 ms more. lost: acknowledged writes that are gone;\n\
 unexplained: of them, those that the former primary has not in its log, or the promoted replica has. control: plain connections\n\
 straight to the primaries.";
 
