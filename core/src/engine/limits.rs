@@ -32,6 +32,8 @@ pub struct Limits {
     pub tryagain_budget: Duration,
     /// Times a read is sent again after its connection was lost [D3].
     pub max_resends: u8,
+    /// Writes that are the same run twice as run once are sent again too [D5].
+    pub resend_idempotent_writes: bool,
     /// Replies of one session, unread, waiting for their turn or expected, above which its further requests wait [D13].
     pub output_pause_bytes: usize,
     /// The same for all sessions of one worker; beyond it a session gets 64 KiB or one request.
@@ -65,6 +67,7 @@ impl Default for Limits {
             max_redirects: 6,
             tryagain_budget: Duration::from_secs(2),
             max_resends: 2,
+            resend_idempotent_writes: false,
             output_pause_bytes: 64 << 20,
             reply_bytes: 256 << 20,
             pass_on_bytes: 128 << 10,

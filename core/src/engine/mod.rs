@@ -14,6 +14,7 @@
 
 mod deliver;
 mod dispatch;
+mod fan_out;
 mod group;
 mod input;
 mod invariants;
@@ -29,6 +30,7 @@ mod refusal;
 mod replies;
 mod reply_memory;
 mod request;
+mod resend;
 mod sessions;
 mod silence;
 mod submit;

@@ -24,7 +24,7 @@ pub mod testing;
 
 pub use cluster::refuse_disabled as refuse_cluster_disabled;
 pub use environment::{
-    Announce, ClientRow, ClusterEmulation, Environment, ListenerSettings,
+    Announce, ClientRow, ClusterEmulation, Environment, ListenerSettings, OnUncertain,
     OutputLimits, ProcessFacts, UpstreamFacts,
 };
 pub use secret::Secret;

@@ -29,6 +29,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         output_soft_bytes: given.client_output_soft_bytes,
         output_soft_time: given.client_output_soft_time,
         links_per_node: config.upstream.connections_per_node,
+        resend_idempotent_writes: config.upstream.resend_idempotent_writes,
         ..Limits::default()
     }
 }
@@ -66,6 +67,10 @@ pub(super) fn listener(given: &ListenerConfig) -> ListenerSettings {
             port: address.port,
         }),
         admin_commands: given.admin_commands,
+        split: given.split,
+        fanout_requires_full_coverage: given.fanout_requires_full_coverage,
+        fanout_partial: given.fanout_partial,
+        on_uncertain: given.on_uncertain,
         ..ListenerSettings::default()
     }
 }

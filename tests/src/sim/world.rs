@@ -264,7 +264,7 @@ impl World {
                 if self
                     .engine
                     .session(session)
-                    .is_some_and(|session| session.cut_off) =>
+                    .is_some_and(|session| session.cut_off.is_some()) =>
             {
                 self.leave(index, CloseReason::Error);
                 self.add_client();

@@ -18,6 +18,9 @@ use crate::topology::{Address, Hint, Node, NodeId, NodeState, Role, Snapshot, Sn
 /// Nodes of the played cluster; node `n` listens on port 7000 + n.
 pub(super) const NODES: u16 = 3;
 
+/// In place of a node's port: the slot has no owner.
+pub(super) const NOBODY: u16 = 0;
+
 /// One connection as the node sees it.
 struct Connection {
     port: u16,
@@ -394,8 +397,8 @@ fn owner_of(slot: Slot) -> u16 {
     7000 + slot.get() / (SLOT_COUNT / NODES + 1)
 }
 
-fn node_id(port: u16) -> String {
-    format!("{port:040}")
+pub(super) fn node_id(port: u16) -> String {
+    format!("{port:0<40}")
 }
 
 /// Three primaries with a third of the slots each, but for `moves`.
@@ -421,10 +424,10 @@ fn snapshot(generation: u64, moves: &[(Slot, u16)]) -> Snapshot {
             .iter()
             .find(|(moved, _)| *moved == slot)
             .map(|(_, port)| *port);
-        builder.assign(
-            slot,
-            nodes[usize::from(moved.unwrap_or_else(|| owner_of(slot)) - 7000)],
-        );
+        let owner = moved.unwrap_or_else(|| owner_of(slot));
+        if owner != NOBODY {
+            builder.assign(slot, nodes[usize::from(owner - 7000)]);
+        }
     }
     builder.build(generation)
 }
