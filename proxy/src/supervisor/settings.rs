@@ -77,22 +77,10 @@ pub(super) fn listener(given: &ListenerConfig) -> ListenerSettings {
 
 #[cfg(test)]
 mod tests {
-    use slotway_core::config::Sources;
-
+    use super::super::tests::config;
     use super::*;
     use crate::limits::LiveLimits;
-
-    fn config(file: &str) -> Config {
-        let file = format!("workers = 1\nupstream.cluster = ['a:1']\n{file}");
-        Config::build(Sources {
-            file: Some(("test", &file)),
-            environment: &[],
-            flags: Vec::new(),
-            cores: 1,
-            read_secret: &|_| Err(String::new()),
-        })
-        .unwrap()
-    }
+    use slotway_core::local::OnUncertain;
 
     #[test]
     fn defaults_of_the_configuration_are_those_of_the_engine() {
@@ -100,6 +88,28 @@ mod tests {
         assert_eq!(format!("{ours:?}"), format!("{engine:?}"));
         let live = LiveLimits::from(&config("").limits);
         assert_eq!(live.output, LiveLimits::default().output);
+    }
+
+    #[test]
+    fn defaults_of_a_listener_are_those_of_the_core() {
+        let ours = listener(&config("").listeners[0]);
+        let core = ListenerSettings {
+            admin_commands: true,
+            ..ListenerSettings::default()
+        };
+        assert_eq!(format!("{ours:?}"), format!("{core:?}"));
+    }
+
+    #[test]
+    fn choices_reach_the_engine() {
+        let config = config(
+            "listener.split = false\nlistener.fanout_requires_full_coverage = false\nlistener.fanout_partial = true\n\
+             listener.on_uncertain = 'close'\nupstream.resend_idempotent_writes = true",
+        );
+        let settings = listener(&config.listeners[0]);
+        assert!(!settings.split && !settings.fanout_requires_full_coverage);
+        assert!(settings.fanout_partial && settings.on_uncertain == OnUncertain::Close);
+        assert!(limits(&config).resend_idempotent_writes);
     }
 
     #[test]
