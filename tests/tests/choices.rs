@@ -1,9 +1,10 @@
-//! What operators may choose where no answer is right for everybody: splitting, fan-outs of a part, writes whose fate is unknown.
+//! What operators may choose where no answer is right for everybody: splitting, fan-outs of a part, writes whose fate is unknown,
+//! slots that nobody owns.
 //! Rules in brackets are those of the contract; the defaults are tested where the behaviour is.
 
 use anyhow::{Context, Result, ensure};
-use harness::{Cluster, Conn, Proxy, Version, key_in_slot, wait_some, wait_until};
-use std::time::Duration;
+use harness::{Cluster, Conn, Proxy, ProxyOptions, Version, key_in_slot, wait_some, wait_until};
+use std::time::{Duration, Instant};
 
 harness::on_full_matrix!(
     without_splitting_keys_of_several_slots_are_refused,
@@ -11,6 +12,8 @@ harness::on_full_matrix!(
     fan_outs_without_a_shard,
     idempotent_writes_are_sent_again,
     an_unknown_fate_closes_the_connection,
+    a_slot_that_nobody_owns_is_refused_or_waited_for,
+    a_cluster_without_any_slot_says_so,
 );
 
 /// [P2]
@@ -40,8 +43,8 @@ fn without_splitting_keys_of_several_slots_are_refused(version: Version) -> Resu
     Ok(())
 }
 
-/// [T12]
-fn fan_outs_without_full_coverage(version: Version) -> Result<()> {
+/// A cluster of which only the first of two nodes has slots.
+fn half_a_cluster(version: Version) -> Result<Cluster> {
     let cluster = Cluster::new(version)
         .primaries(2)
         .replicas(0)
@@ -53,20 +56,28 @@ fn fan_outs_without_full_coverage(version: Version) -> Result<()> {
     wait_until(Duration::from_secs(20), "the half cluster is ok", || {
         Ok(cluster.node(0)?.info_cluster("cluster_state")? == "ok")
     })?;
-    let answers = |required: &str| -> Result<(Conn, Proxy)> {
-        let name = "SLOTWAY_LISTENER_FANOUT_REQUIRES_FULL_COVERAGE";
-        let proxy = Proxy::new(&cluster).environment(name, required).launch()?;
-        let conn = wait_some(Duration::from_secs(5), "the proxy listens", || {
-            Ok(proxy.conn().ok())
-        })?;
-        Ok((conn, proxy))
-    };
-    let (mut conn, _strict) = answers("true")?;
+    Ok(cluster)
+}
+
+/// A proxy that never becomes ready, with a client of it.
+fn unready(options: &ProxyOptions) -> Result<(Conn, Proxy)> {
+    let proxy = options.launch()?;
+    let conn = wait_some(Duration::from_secs(5), "the proxy listens", || {
+        Ok(proxy.conn().ok())
+    })?;
+    Ok((conn, proxy))
+}
+
+/// [T12]
+fn fan_outs_without_full_coverage(version: Version) -> Result<()> {
+    let cluster = half_a_cluster(version)?;
+    let full = "SLOTWAY_LISTENER_FANOUT_REQUIRES_FULL_COVERAGE";
+    let (mut conn, _strict) = unready(&Proxy::new(&cluster))?;
     ensure!(conn.call(&["SET", &key_in_slot(1, 1), "v"])?.is_ok());
     let refused = Some("CLUSTERDOWN proxy: 8192 slots not covered");
     assert_eq!(conn.line("DBSIZE")?.error(), refused);
     assert_eq!(conn.line("FLUSHALL")?.error(), refused);
-    let (mut conn, _lenient) = answers("false")?;
+    let (mut conn, _lenient) = unready(&Proxy::new(&cluster).environment(full, "false"))?;
     assert_eq!(conn.must("DBSIZE")?.int()?, 1);
     assert_eq!(conn.must("KEYS *")?.texts()?, [key_in_slot(1, 1)]);
     ensure!(conn.must("FLUSHALL")?.is_ok());
@@ -162,4 +173,47 @@ fn an_unknown_fate_closes_the_connection(version: Version) -> Result<()> {
         Ok(metrics.sum(name, &[("reason", "uncertain")]) > 0.5)
     };
     wait_until(Duration::from_secs(5), "the end is counted", closed)
+}
+
+/// [T11] [scenario 54]
+fn a_slot_that_nobody_owns_is_refused_or_waited_for(version: Version) -> Result<()> {
+    let cluster = half_a_cluster(version)?;
+    let key = key_in_slot(16_000, 1);
+    let asked = |options: ProxyOptions| -> Result<(String, Duration)> {
+        let (mut conn, _proxy) = unready(&options)?;
+        ensure!(conn.call(&["SET", &key_in_slot(1, 1), "v"])?.is_ok());
+        let started = Instant::now();
+        let reply = conn.call(&["SET", &key, "v"])?;
+        let error = reply.error().context("a slot without owner was served")?;
+        Ok((error.to_owned(), started.elapsed()))
+    };
+    let (error, took) = asked(Proxy::new(&cluster))?;
+    assert_eq!(error, "CLUSTERDOWN Hash slot not served");
+    ensure!(took < Duration::from_secs(5), "refused after {took:?}");
+    let patient = "upstream.fast_fail_uncovered = false\nlimits.park_timeout = '3s'\n";
+    let (error, took) = asked(Proxy::new(&cluster).config(patient))?;
+    assert_eq!(
+        error,
+        "CLUSTERDOWN proxy: no master for slot 16000 within 3000 ms"
+    );
+    ensure!(took >= Duration::from_secs(3), "refused after {took:?}");
+    Ok(())
+}
+
+/// [T11] [scenario 53]
+fn a_cluster_without_any_slot_says_so(version: Version) -> Result<()> {
+    let cluster = Cluster::new(version).replicas(0).start_unformed()?;
+    cluster.set_epochs_and_meet()?;
+    cluster.wait_everybody_connected()?;
+    let (mut conn, _proxy) = unready(&Proxy::new(&cluster))?;
+    assert_eq!(
+        conn.line("GET k")?.error(),
+        Some("CLUSTERDOWN Hash slot not served")
+    );
+    assert_eq!(
+        conn.line("DBSIZE")?.error(),
+        Some("CLUSTERDOWN proxy: 16384 slots not covered")
+    );
+    assert_eq!(conn.must("PING")?.text()?, "PONG");
+    Ok(())
 }

@@ -127,6 +127,7 @@ impl Reader<'_> {
             connect_timeout: self.time(&keys::UPSTREAM_CONNECT_TIMEOUT),
             node_timeout: self.time(&keys::UPSTREAM_NODE_TIMEOUT),
             refresh_interval: self.time(&keys::UPSTREAM_REFRESH_INTERVAL),
+            fast_fail_uncovered: self.switch(&keys::UPSTREAM_FAST_FAIL_UNCOVERED, 0),
             resend_idempotent_writes: self.switch(&keys::UPSTREAM_RESEND_IDEMPOTENT_WRITES, 0),
             address_map: self.address_map(),
         };

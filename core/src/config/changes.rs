@@ -103,7 +103,7 @@ fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> [(&'static Key, b
     ]
 }
 
-fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, bool); 9] {
+fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, bool); 10] {
     let UpstreamConfig {
         seeds,
         user,
@@ -112,6 +112,7 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, b
         connect_timeout,
         node_timeout,
         refresh_interval,
+        fast_fail_uncovered,
         resend_idempotent_writes,
         address_map,
     } = older;
@@ -134,6 +135,10 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, b
         (
             &keys::UPSTREAM_REFRESH_INTERVAL,
             *refresh_interval != newer.refresh_interval,
+        ),
+        (
+            &keys::UPSTREAM_FAST_FAIL_UNCOVERED,
+            *fast_fail_uncovered != newer.fast_fail_uncovered,
         ),
         (
             &keys::UPSTREAM_RESEND_IDEMPOTENT_WRITES,

@@ -260,6 +260,9 @@ keys! {
     /// [T7]: only a safety net, since redirections and lost connections refresh at once.
     UPSTREAM_REFRESH_INTERVAL "upstream.refresh_interval" "SLOTWAY_UPSTREAM_REFRESH_INTERVAL" "" millis(SECOND, HOUR, 30 * SECOND)
         => "The topology is asked for this often (and at once when something points to a change).";
+    /// [T11]: waiting helps only while somebody may be about to take the slot.
+    UPSTREAM_FAST_FAIL_UNCOVERED "upstream.fast_fail_uncovered" "SLOTWAY_UPSTREAM_FAST_FAIL_UNCOVERED" "" Kind::Switch { default: true }
+        => "Refuse a command for a slot that no node owns, with the servers' CLUSTERDOWN Hash slot not served, as soon as three nodes asked after it came agree on that (all if there are fewer; not while they say that the whole cluster is down). false: let it wait for limits.park_timeout.";
     /// [D5]: `SET k 1` sent again can overwrite another client's later `SET k 2`.
     UPSTREAM_RESEND_IDEMPOTENT_WRITES "upstream.resend_idempotent_writes" "SLOTWAY_UPSTREAM_RESEND_IDEMPOTENT_WRITES" ""
         Kind::Switch { default: false }

@@ -118,6 +118,8 @@ pub struct UpstreamConfig {
     pub node_timeout: Duration,
     /// Time between two refreshes of the topology that nothing prompted.
     pub refresh_interval: Duration,
+    /// Whether commands for slots that certainly nobody owns are refused without waiting.
+    pub fast_fail_uncovered: bool,
     /// Whether writes that may be run twice are sent again after their connection was lost.
     pub resend_idempotent_writes: bool,
     /// What to use instead of addresses that the nodes give.

@@ -16,6 +16,8 @@ pub struct Limits {
     pub split_max_keys: usize,
     /// How long a request waits for a usable node [PK1].
     pub park_timeout: Duration,
+    /// It does not wait for a slot of which the nodes have said that nobody owns it [T11].
+    pub fast_fail_uncovered: bool,
     /// Requests waiting for a usable node, in one worker [PK1].
     pub park_max_requests: usize,
     /// Bytes of those requests, in one worker [PK1].
@@ -59,6 +61,7 @@ impl Default for Limits {
             request: RequestLimits::DEFAULT,
             split_max_keys: 65_536,
             park_timeout: Duration::from_secs(10),
+            fast_fail_uncovered: true,
             park_max_requests: 100_000,
             park_max_bytes: 64 << 20,
             node_timeout: Duration::from_secs(6),

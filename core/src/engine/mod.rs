@@ -35,6 +35,7 @@ mod sessions;
 mod silence;
 mod submit;
 mod tick;
+mod uncovered;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ use group::Group;
 use nodes::Nodes;
 use reply_memory::ReplySizes;
 use request::RequestTable;
+use uncovered::Confirmation;
 
 /// What the shell must do.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,6 +110,7 @@ pub struct Engine {
     actions: VecDeque<Action>,
     draining: bool,
     login_refused: bool,
+    uncovered: Option<Confirmation>,
     /// Seeded by the driver: equal seeds and inputs give equal runs [Z10].
     rng: fastrand::Rng,
     metrics: WorkerMetrics,
@@ -147,6 +150,7 @@ impl Engine {
             actions: VecDeque::new(),
             draining: false,
             login_refused: false,
+            uncovered: None,
             rng: fastrand::Rng::with_seed(seed),
             metrics: WorkerMetrics::default(),
             decoder: RequestDecoder::default(),

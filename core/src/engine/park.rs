@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::refusal::is_redirection;
 use super::request::State;
+use super::uncovered::NOT_SERVED;
 use super::{Engine, RequestKey};
 use crate::metrics::Outcome;
 use crate::time::Timestamp;
@@ -30,6 +31,9 @@ impl Engine {
     pub(super) fn park_unowned(&mut self, key: RequestKey, raw: Option<&[u8]>) {
         if self.is_locked_out() {
             return self.fail(key, LOGIN_REFUSED, Outcome::Unavailable, false);
+        }
+        if self.is_certainly_unowned(key) {
+            return self.fail(key, NOT_SERVED, Outcome::Unavailable, false);
         }
         self.hint(Hint::Refresh {
             reason: RefreshReason::ClusterDown,

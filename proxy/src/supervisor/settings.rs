@@ -29,6 +29,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         output_soft_bytes: given.client_output_soft_bytes,
         output_soft_time: given.client_output_soft_time,
         links_per_node: config.upstream.connections_per_node,
+        fast_fail_uncovered: config.upstream.fast_fail_uncovered,
         resend_idempotent_writes: config.upstream.resend_idempotent_writes,
         ..Limits::default()
     }
@@ -104,12 +105,13 @@ mod tests {
     fn choices_reach_the_engine() {
         let config = config(
             "listener.split = false\nlistener.fanout_requires_full_coverage = false\nlistener.fanout_partial = true\n\
-             listener.on_uncertain = 'close'\nupstream.resend_idempotent_writes = true",
+             listener.on_uncertain = 'close'\nupstream.fast_fail_uncovered = false\nupstream.resend_idempotent_writes = true",
         );
         let settings = listener(&config.listeners[0]);
         assert!(!settings.split && !settings.fanout_requires_full_coverage);
         assert!(settings.fanout_partial && settings.on_uncertain == OnUncertain::Close);
-        assert!(limits(&config).resend_idempotent_writes);
+        let limits = limits(&config);
+        assert!(limits.resend_idempotent_writes && !limits.fast_fail_uncovered);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What operators may choose where there is no answer that is right for everybody: splitting [P2], fan-outs of a part [Q2] [T12],
-//! sending writes again [D5], and what an unknown fate looks like [D6].
+//! sending writes again [D5], what an unknown fate looks like [D6], and waiting for slots that nobody owns [T11].
 
 use std::time::Duration;
 
@@ -275,6 +275,54 @@ fn what_changes_data_is_never_answered_for_a_part_q4() {
     let output = driver.output(client);
     assert!(
         output.starts_with("-UNCERTAIN proxy: flushed 2 of 3 masters"),
+        "{output}"
+    );
+}
+
+// === fast_fail_uncovered [T11] ===
+
+#[test]
+fn a_slot_that_certainly_nobody_owns_is_refused_at_once_t11() {
+    const PAUSE: Duration = Duration::from_millis(150);
+    let mut driver = Driver::new();
+    let client = driver.client();
+    driver.adopt(2, &[("k", NOBODY)]);
+    driver.confirm_uncovered(2);
+    driver.pass(PAUSE);
+    driver.send(client, "GET k");
+    driver.pass(PAUSE);
+    assert_eq!(driver.output(client), "", "made sure before it came");
+    driver.confirm_uncovered(1);
+    driver.pass(PAUSE);
+    assert_eq!(driver.output(client), "", "made sure of another topology");
+    driver.confirm_uncovered(2);
+    driver.pass(PAUSE);
+    let refused = "-CLUSTERDOWN Hash slot not served\r\n";
+    assert_eq!(driver.output(client), refused);
+    driver.send(client, "SET k 1");
+    driver.adopt(3, &[]);
+    driver.confirm_uncovered(3);
+    assert_eq!(
+        driver.requests(driver.owner("k")),
+        ["SET k 1"],
+        "somebody owns it now"
+    );
+}
+
+#[test]
+fn a_slot_that_nobody_owns_is_waited_for_if_that_was_chosen_t11() {
+    let mut driver = Driver::with(|limits| limits.fast_fail_uncovered = false);
+    let client = driver.client();
+    driver.adopt(2, &[("k", NOBODY)]);
+    driver.send(client, "GET k");
+    driver.pass(Duration::from_secs(9));
+    driver.confirm_uncovered(2);
+    driver.pass(Duration::from_millis(500));
+    assert_eq!(driver.output(client), "");
+    driver.pass(Duration::from_secs(1));
+    let output = driver.output(client);
+    assert!(
+        output.starts_with("-CLUSTERDOWN proxy: no master for slot "),
         "{output}"
     );
 }

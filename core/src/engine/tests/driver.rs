@@ -237,6 +237,11 @@ impl Driver {
         self.settle();
     }
 
+    /// Discovery has asked the nodes just now: they agree that slots without an owner have none.
+    pub(super) fn confirm_uncovered(&mut self, generation: u64) {
+        self.engine.confirm_uncovered(generation, self.now);
+    }
+
     /// Time passes as it does for a worker that runs.
     pub(super) fn pass(&mut self, time: Duration) {
         const STEP: Duration = Duration::from_millis(250);
