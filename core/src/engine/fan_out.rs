@@ -1,6 +1,7 @@
 //! Commands that concern every primary: who is asked, and what is answered when some cannot be [Q1]-[Q7] [Q12] [T12].
 
 use super::group::{Assembly, Group, keyless};
+use super::park::NO_MASTER;
 use super::request::Launch;
 use super::{Engine, RequestKey};
 use crate::command::id;
@@ -9,9 +10,6 @@ use crate::merge::Rule;
 use crate::metrics::Outcome;
 use crate::resp::write;
 use crate::slot::Slot;
-
-/// How the proxy's own errors begin that say a node could not be asked.
-const OUT_OF_REACH: &[u8] = b"-CLUSTERDOWN proxy: ";
 
 /// Digits of a node id that tell the nodes of a cluster apart.
 const SHORT_ID: usize = 8;
@@ -74,8 +72,10 @@ impl Engine {
             return Ok(answered);
         }
         let missing = &self.requests[*missing];
-        if missing.outcome != Outcome::Uncertain && !missing.reply.starts_with(OUT_OF_REACH) {
-            // Its own refusal says more.
+        let waited = self.now.since(missing.arrival) >= self.limits.park_timeout;
+        let lost = missing.outcome == Outcome::Uncertain && waited;
+        if !lost && !missing.reply.starts_with(NO_MASTER.as_bytes()) {
+            // It was reached: what it said says more.
             return Ok(all.collect());
         }
         let shard = self

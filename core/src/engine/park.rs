@@ -16,6 +16,9 @@ const UNOWNED_RETRY: Duration = Duration::from_millis(100);
 /// The nodes do not accept the proxy's credentials: waiting does not help, the operator must act.
 pub(super) const LOGIN_REFUSED: &[u8] = b"-ERR proxy: backend authentication failed\r\n";
 
+/// Begins what a request is told for whose slot no node could be reached in time.
+pub(super) const NO_MASTER: &str = "-CLUSTERDOWN proxy: no master for slot ";
+
 impl Engine {
     /// Tells whether the nodes that discovery asked refused the proxy's credentials. Without any topology, requests then fail at
     /// once instead of waiting.
@@ -101,8 +104,7 @@ impl Engine {
         } else if request.reply.is_empty() || is_redirection(&request.reply) {
             let slot = request.shape.slot.get();
             let limit = self.limits.park_timeout.as_millis();
-            let text =
-                format!("-CLUSTERDOWN proxy: no master for slot {slot} within {limit} ms\r\n");
+            let text = format!("{NO_MASTER}{slot} within {limit} ms\r\n");
             self.fail(key, text.as_bytes(), Outcome::Unavailable, false);
         } else {
             self.show_refusal(key);
