@@ -1,8 +1,8 @@
-//! Commands over several shards: split, fanned out, refused, or routed by the keys of a script.
+//! Commands over several shards: split, fanned out, and in the order they were sent.
 //! Numbers in brackets are the scenarios and rules of the contract.
 
 use anyhow::{Context, Result, ensure};
-use harness::{Cluster, Conn, Proxy, Reply, SLOT_COUNT, Version, key_in_slot, slot_of};
+use harness::{Cluster, Proxy, Reply, Version, slot_of};
 use std::collections::{BTreeSet, HashSet};
 
 harness::on_full_matrix!(
@@ -10,18 +10,10 @@ harness::on_full_matrix!(
     mget_of_one_slot_is_one_command_at_one_node,
     duplicates_count_as_one_server_counts_them,
     mset_stores_every_pair_and_the_last_duplicate_wins,
-    cross_slot_commands_are_refused_without_asking_a_node,
     fan_out_covers_every_shard,
     flushall_is_a_barrier_in_a_pipeline,
-    scripts_are_loaded_everywhere_and_routed_by_key,
-    script_commands_merge,
-    scripts_with_bad_numkeys_get_the_servers_words,
     alternating_writes_to_one_key_keep_their_order,
-    forbidden_commands_are_refused_without_asking_a_node,
-    stateful_commands_are_refused_for_now,
 );
-
-const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
 struct Scene {
     cluster: Cluster,
@@ -128,43 +120,6 @@ fn mset_stores_every_pair_and_the_last_duplicate_wins(version: Version) -> Resul
     Ok(())
 }
 
-/// [scenario 11] [K7]
-fn cross_slot_commands_are_refused_without_asking_a_node(version: Version) -> Result<()> {
-    let scene = scene(version)?;
-    let mut conn = scene.proxy.conn()?;
-    let commands = [
-        "SINTER a b",
-        "SUNIONSTORE a b c",
-        "MSETNX a 1 b 2",
-        "RENAME a b",
-        "PFCOUNT a b",
-        "BITOP AND a b c",
-        "ZUNIONSTORE a 2 b c",
-        "SMOVE a b m",
-        "EVAL return 2 a b",
-        "LMOVE a b LEFT RIGHT",
-        "XREAD STREAMS a b 0 0",
-        "COPY a b",
-    ];
-    for command in commands {
-        let name = command.split(' ').next().unwrap_or_default().to_lowercase();
-        let before = scene.cluster.calls(&name)?;
-        assert_eq!(conn.line(command)?.error(), Some(CROSSSLOT), "{command}");
-        assert_eq!(
-            scene.cluster.calls(&name)?,
-            before,
-            "{command} reached a node"
-        );
-    }
-    // With one hash tag the same commands are the server's business.
-    conn.must("SADD {t}a 1 2")?;
-    conn.must("SADD {t}b 2 3")?;
-    assert_eq!(conn.must("SINTER {t}a {t}b")?.texts()?, ["2"]);
-    conn.must("RENAME {t}a {t}c")?;
-    assert_eq!(conn.must("MSETNX {t}x 1 {t}y 2")?.int()?, 1);
-    Ok(())
-}
-
 /// [scenario 16] [Q3] [Q5]
 fn fan_out_covers_every_shard(version: Version) -> Result<()> {
     let scene = scene(version)?;
@@ -238,95 +193,6 @@ fn flushall_is_a_barrier_in_a_pipeline(version: Version) -> Result<()> {
     Ok(())
 }
 
-/// [scenario 18] [Q6] [R37] [R38]
-fn scripts_are_loaded_everywhere_and_routed_by_key(version: Version) -> Result<()> {
-    let scene = scene(version)?;
-    let mut conn = scene.proxy.conn()?;
-    let script = "return {KEYS[1], ARGV[1], redis.call('incr', KEYS[1])}";
-    let sha = conn.call(&["SCRIPT", "LOAD", script])?.text()?;
-    for shard in 0..3 {
-        let key = key_in_slot(*scene.cluster.initial_slots(shard).start(), 1);
-        let reply = conn.call(&["EVALSHA", &sha, "1", &key, "v"])?;
-        assert_eq!(reply.texts()?, [&key, "v", "1"]);
-        let reply = conn.call(&["EVAL", script, "1", &key, "v"])?;
-        assert_eq!(reply.texts()?, [&key, "v", "2"]);
-        let tagged = [key.clone(), format!("{key}x")];
-        let both = "return {KEYS[1], KEYS[2]}";
-        let reply = conn.call(&["EVAL", both, "2", &tagged[0], &tagged[1]])?;
-        assert_eq!(reply.texts()?, tagged);
-    }
-    assert_eq!(
-        conn.call(&["EVAL", "return ARGV[1]", "0", "x"])?.text()?,
-        "x"
-    );
-    let unknown = conn.line("EVALSHA ffffffffffffffffffffffffffffffffffffffff 1 k")?;
-    ensure!(
-        unknown
-            .error()
-            .is_some_and(|text| text.starts_with("NOSCRIPT ")),
-        "{unknown:?}"
-    );
-    Ok(())
-}
-
-/// [Q6]
-fn script_commands_merge(version: Version) -> Result<()> {
-    let scene = scene(version)?;
-    let mut conn = scene.proxy.conn()?;
-    let sha = conn.call(&["SCRIPT", "LOAD", "return 1"])?.text()?;
-    // Known by one node only: not known.
-    let half = scene
-        .cluster
-        .node(0)?
-        .conn()?
-        .call(&["SCRIPT", "LOAD", "return 2"])?
-        .text()?;
-    let none = "f".repeat(40);
-    let exists = conn.call(&["SCRIPT", "EXISTS", &sha, &half, &none])?;
-    assert_eq!(exists.texts()?, ["1", "0", "0"]);
-    ensure!(conn.line("SCRIPT FLUSH")?.is_ok());
-    assert_eq!(conn.call(&["SCRIPT", "EXISTS", &sha])?.texts()?, ["0"]);
-    let kill = conn.line("SCRIPT KILL")?;
-    ensure!(
-        kill.error()
-            .is_some_and(|text| text.starts_with("NOTBUSY ")),
-        "{kill:?}"
-    );
-    let broken = conn.call(&["SCRIPT", "LOAD", "return ("])?;
-    ensure!(
-        broken.error().is_some_and(|text| text.starts_with("ERR ")),
-        "{broken:?}"
-    );
-    Ok(())
-}
-
-/// [scenario 7] [K4]
-fn scripts_with_bad_numkeys_get_the_servers_words(version: Version) -> Result<()> {
-    let scene = scene(version)?;
-    let mut conn = scene.proxy.conn()?;
-    let mut direct = scene.cluster.node(0)?.conn()?;
-    for command in [
-        "EVAL s x",
-        "EVAL s -1",
-        "EVAL s 5 a b",
-        "EVAL s",
-        "EVALSHA s 99999999999999999999 a",
-        "ZUNION x a",
-        "ZUNION 0 a",
-        "SINTERCARD 0 a",
-        "LMPOP -1 a LEFT",
-        "XREAD STREAMS a b 0",
-    ] {
-        let (through, expected) = (conn.line(command)?, direct.line(command)?);
-        ensure!(
-            expected.error().is_some(),
-            "{command} is no error at the server: {expected:?}"
-        );
-        assert_eq!(through, expected, "{command}");
-    }
-    Ok(())
-}
-
 /// [R36]
 fn alternating_writes_to_one_key_keep_their_order(version: Version) -> Result<()> {
     let scene = scene(version)?;
@@ -355,109 +221,4 @@ fn alternating_writes_to_one_key_keep_their_order(version: Version) -> Result<()
         conn.must("DEL other")?;
     }
     Ok(())
-}
-
-/// [scenario 114]: every forbidden row of the command table.
-fn forbidden_commands_are_refused_without_asking_a_node(version: Version) -> Result<()> {
-    let scene = scene(version)?;
-    let mut conn = scene.proxy.conn()?;
-    let rows = include_str!("../../core/src/command/commands.csv");
-    let mut tried = 0;
-    for row in rows.lines().skip(1) {
-        let fields: Vec<&str> = row.splitn(5, ',').collect();
-        let [command, subcommand, _, "forbidden", _] = fields.as_slice() else {
-            continue;
-        };
-        // Names of HTTP requests close the connection; see the protocol tests.
-        if ["POST", "HOST:"].contains(command) {
-            continue;
-        }
-        let name = [*command, *subcommand].map(str::to_lowercase).join("|");
-        let name = name.trim_end_matches('|');
-        let mut words: Vec<&str> = vec![command];
-        words.extend(Some(*subcommand).filter(|word| !word.is_empty()));
-        let before = scene.cluster.calls(name)?;
-        let reply = call_with_enough_arguments(&mut conn, &words)?;
-        let expected = format!("ERR proxy: command '{name}' is not supported through this proxy");
-        assert_eq!(reply.error(), Some(expected.as_str()), "{name}");
-        assert_eq!(scene.cluster.calls(name)?, before, "{name} reached a node");
-        tried += 1;
-    }
-    ensure!(tried > 80, "only {tried} forbidden commands in the table");
-    ensure!(conn.line("PING")?.text()? == "PONG");
-    Ok(())
-}
-
-/// Adds arguments until the command has as many as it wants.
-fn call_with_enough_arguments(conn: &mut Conn, words: &[&str]) -> Result<Reply> {
-    let mut command = words.to_vec();
-    loop {
-        let reply = conn.call(&command)?;
-        let wrong = reply
-            .error()
-            .is_some_and(|text| text.contains("wrong number of arguments"));
-        if !wrong || command.len() > words.len() + 8 {
-            return Ok(reply);
-        }
-        command.push("1");
-    }
-}
-
-/// What keeps state on a connection is not there yet; it must be refused, never forwarded.
-fn stateful_commands_are_refused_for_now(version: Version) -> Result<()> {
-    let scene = scene(version)?;
-    let mut conn = scene.proxy.conn()?;
-    for command in [
-        "MULTI",
-        "WATCH k",
-        "SUBSCRIBE c",
-        "PSUBSCRIBE p*",
-        "SSUBSCRIBE c",
-        "MONITOR",
-        "BLPOP k 1",
-        "BLMOVE a{t} b{t} LEFT RIGHT 1",
-        "BZPOPMIN k 1",
-        "XREAD BLOCK 1 STREAMS k 0",
-        "CLIENT TRACKING ON",
-    ] {
-        let reply = conn.line(command)?;
-        ensure!(
-            reply.error().is_some_and(|text| text.starts_with("ERR ")),
-            "{command}: {reply:?}"
-        );
-    }
-    ensure!(conn.must("SET k v")?.is_ok());
-    assert_eq!(conn.must("GET k")?.text()?, "v");
-    Ok(())
-}
-
-#[test]
-fn slots_of_the_harness_are_those_of_the_servers() -> Result<()> {
-    harness::case(|| {
-        let node = harness::Node::launch(harness::NodeOptions {
-            version: Version::Redis70,
-            cluster: true,
-            relayed: false,
-            settings: Vec::new(),
-            address: None,
-        });
-        let mut node = node?;
-        node.wait_started()?;
-        let mut conn = node.conn()?;
-        for key in [
-            "foo",
-            "{user1000}.following",
-            "foo{}{bar}",
-            "foo{{bar}}zap",
-            "foo{bar}{zap}",
-            "",
-        ] {
-            let slot = conn.call(&["CLUSTER", "KEYSLOT", key])?.int()?;
-            assert_eq!(slot, i64::from(slot_of(key.as_bytes())), "{key}");
-        }
-        for slot in [0, 1, 8191, SLOT_COUNT - 1] {
-            assert_eq!(slot_of(key_in_slot(slot, 3).as_bytes()), slot);
-        }
-        Ok(())
-    })
 }

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use harness::{
-    Action, Cluster, Conn, Direction, FaultProxy, Load, LoadOptions, Node, Reply, ScriptedCluster,
-    Version, case, key_in_slot, slot_of,
+    Action, Cluster, Conn, Direction, FaultProxy, Load, LoadOptions, Node, NodeOptions, Reply,
+    SLOT_COUNT, ScriptedCluster, Version, case, key_in_slot, slot_of,
 };
 use std::time::Duration;
 
@@ -165,6 +165,37 @@ fn scripted_nodes_redirect_and_count() -> Result<()> {
             "half a reply was taken for a whole one"
         );
         assert_eq!((cluster.count("SET"), cluster.count("GET")), (2, 3));
+        Ok(())
+    })
+}
+
+#[test]
+fn slots_of_the_harness_are_those_of_the_servers() -> Result<()> {
+    case(|| {
+        let node = Node::launch(NodeOptions {
+            version: Version::Redis70,
+            cluster: true,
+            relayed: false,
+            settings: Vec::new(),
+            address: None,
+        });
+        let mut node = node?;
+        node.wait_started()?;
+        let mut conn = node.conn()?;
+        for key in [
+            "foo",
+            "{user1000}.following",
+            "foo{}{bar}",
+            "foo{{bar}}zap",
+            "foo{bar}{zap}",
+            "",
+        ] {
+            let slot = conn.call(&["CLUSTER", "KEYSLOT", key])?.int()?;
+            assert_eq!(slot, i64::from(slot_of(key.as_bytes())), "{key}");
+        }
+        for slot in [0, 1, 8191, SLOT_COUNT - 1] {
+            assert_eq!(slot_of(key_in_slot(slot, 3).as_bytes()), slot);
+        }
         Ok(())
     })
 }

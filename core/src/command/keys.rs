@@ -277,6 +277,28 @@ pub fn effective_class(spec: &Spec, args: Args<'_>) -> Class {
     }
 }
 
+/// Whether this call, run twice in a row, leaves the same state and gives the same reply as run once. Options of `SET` that look at
+/// what was there before do not.
+#[must_use]
+pub fn is_idempotent(spec: &Spec, args: Args<'_>) -> bool {
+    spec.idempotent && (spec.id != super::id::SET || set_ignores_the_past(args))
+}
+
+fn set_ignores_the_past(args: Args<'_>) -> bool {
+    let mut options = (3..args.len()).filter_map(|at| args.get(at));
+    while let Some(option) = options.next() {
+        if [b"EX".as_slice(), b"PX", b"EXAT", b"PXAT"]
+            .iter()
+            .any(|word| is_word(option, word))
+        {
+            options.next();
+        } else if !is_word(option, b"XX") && !is_word(option, b"KEEPTTL") {
+            return false;
+        }
+    }
+    true
+}
+
 /// The flags of the keys of this call in one group, for the commands whose options decide: `VARIABLE_FLAGS` of the
 /// specification means "the getkeys function knows better".
 pub(super) fn key_flags(spec: &Spec, group: usize, args: Args<'_>) -> KeyFlags {

@@ -28,7 +28,7 @@ pub use errors::{
 pub use flags::{Categories, Flags};
 pub use introspect::reply_command;
 pub use key_spec::{BeginSearch, FindKeys, KeyFlags, KeySpec};
-pub use keys::{KeyList, KeyOutcome, effective_class, extract_keys};
+pub use keys::{KeyList, KeyOutcome, effective_class, extract_keys, is_idempotent};
 pub use lookup::{Lookup, find, lookup};
 pub use table::{COMMAND_COUNT, TABLE, id};
 

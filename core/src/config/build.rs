@@ -8,6 +8,7 @@ use super::{
     Config, ConfigError, Flag, LimitsConfig, ListenerConfig, LogConfig, LogFormat, LogLevel,
     Sources, UpstreamConfig,
 };
+use crate::local::OnUncertain;
 use crate::topology::{Address, AddressMap, AddressRule};
 use std::net::SocketAddr;
 
@@ -90,6 +91,14 @@ impl Reader<'_> {
             announce: self.optional_address(&keys::LISTENER_ANNOUNCE, table),
             cluster_emulation: self.switch(&keys::LISTENER_CLUSTER_EMULATION, table),
             admin_commands: self.switch(&keys::LISTENER_ADMIN_COMMANDS, table),
+            split: self.switch(&keys::LISTENER_SPLIT, table),
+            fanout_requires_full_coverage: self
+                .switch(&keys::LISTENER_FANOUT_REQUIRES_FULL_COVERAGE, table),
+            fanout_partial: self.switch(&keys::LISTENER_FANOUT_PARTIAL, table),
+            on_uncertain: match self.choice(&keys::LISTENER_ON_UNCERTAIN, table) {
+                "close" => OnUncertain::Close,
+                _ => OnUncertain::Error,
+            },
         }
     }
 
@@ -118,6 +127,8 @@ impl Reader<'_> {
             connect_timeout: self.time(&keys::UPSTREAM_CONNECT_TIMEOUT),
             node_timeout: self.time(&keys::UPSTREAM_NODE_TIMEOUT),
             refresh_interval: self.time(&keys::UPSTREAM_REFRESH_INTERVAL),
+            fast_fail_uncovered: self.switch(&keys::UPSTREAM_FAST_FAIL_UNCOVERED, 0),
+            resend_idempotent_writes: self.switch(&keys::UPSTREAM_RESEND_IDEMPOTENT_WRITES, 0),
             address_map: self.address_map(),
         };
         let password_given = [&keys::UPSTREAM_PASSWORD, &keys::UPSTREAM_PASSWORD_FILE]
@@ -223,14 +234,14 @@ impl Reader<'_> {
     }
 
     fn log(&mut self) -> LogConfig {
-        let level = match self.choice(&keys::LOG_LEVEL) {
+        let level = match self.choice(&keys::LOG_LEVEL, 0) {
             "error" => LogLevel::Error,
             "warn" => LogLevel::Warn,
             "debug" => LogLevel::Debug,
             "trace" => LogLevel::Trace,
             _ => LogLevel::Info,
         };
-        let format = if self.choice(&keys::LOG_FORMAT) == "json" {
+        let format = if self.choice(&keys::LOG_FORMAT, 0) == "json" {
             LogFormat::Json
         } else {
             LogFormat::Text

@@ -60,13 +60,17 @@ impl Config {
 
 // Each takes its struct apart, so that a new field cannot be forgotten.
 
-fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> [(&'static Key, bool); 5] {
+fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> [(&'static Key, bool); 9] {
     let ListenerConfig {
         listen,
         requirepass,
         announce,
         cluster_emulation,
         admin_commands,
+        split,
+        fanout_requires_full_coverage,
+        fanout_partial,
+        on_uncertain,
     } = older;
     [
         (&keys::LISTENER_LISTEN, *listen != newer.listen),
@@ -83,10 +87,23 @@ fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> [(&'static Key, b
             &keys::LISTENER_ADMIN_COMMANDS,
             *admin_commands != newer.admin_commands,
         ),
+        (&keys::LISTENER_SPLIT, *split != newer.split),
+        (
+            &keys::LISTENER_FANOUT_REQUIRES_FULL_COVERAGE,
+            *fanout_requires_full_coverage != newer.fanout_requires_full_coverage,
+        ),
+        (
+            &keys::LISTENER_FANOUT_PARTIAL,
+            *fanout_partial != newer.fanout_partial,
+        ),
+        (
+            &keys::LISTENER_ON_UNCERTAIN,
+            *on_uncertain != newer.on_uncertain,
+        ),
     ]
 }
 
-fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, bool); 8] {
+fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, bool); 10] {
     let UpstreamConfig {
         seeds,
         user,
@@ -95,6 +112,8 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, b
         connect_timeout,
         node_timeout,
         refresh_interval,
+        fast_fail_uncovered,
+        resend_idempotent_writes,
         address_map,
     } = older;
     [
@@ -116,6 +135,14 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, b
         (
             &keys::UPSTREAM_REFRESH_INTERVAL,
             *refresh_interval != newer.refresh_interval,
+        ),
+        (
+            &keys::UPSTREAM_FAST_FAIL_UNCOVERED,
+            *fast_fail_uncovered != newer.fast_fail_uncovered,
+        ),
+        (
+            &keys::UPSTREAM_RESEND_IDEMPOTENT_WRITES,
+            *resend_idempotent_writes != newer.resend_idempotent_writes,
         ),
         (
             &keys::UPSTREAM_ADDRESS_MAP,

@@ -222,6 +222,20 @@ keys! {
     /// As on the servers themselves, where every client may use it.
     LISTENER_ADMIN_COMMANDS "listener.admin_commands" "SLOTWAY_LISTENER_ADMIN_COMMANDS" "" Kind::Switch { default: true }
         => "Let clients use commands that act on other clients of the proxy (CLIENT KILL).";
+    /// [P2]: what users of a proxy expect; that a part failed is told (`PARTIAL`), so the lost atomicity shows.
+    LISTENER_SPLIT "listener.split" "SLOTWAY_LISTENER_SPLIT" "" Kind::Switch { default: true }
+        => "Split MGET, MSET, DEL, UNLINK, EXISTS and TOUCH with keys in several slots into a part for each; the whole is not atomic then. false: refuse them with the servers' CROSSSLOT.";
+    /// [T12]: a count or a flush of a part would pass for one of the whole.
+    LISTENER_FANOUT_REQUIRES_FULL_COVERAGE "listener.fanout_requires_full_coverage" "SLOTWAY_LISTENER_FANOUT_REQUIRES_FULL_COVERAGE" ""
+        Kind::Switch { default: true }
+        => "Refuse commands that go to every primary (DBSIZE, KEYS, FLUSHALL, SCRIPT LOAD) while slots have no owner. false: send them to the primaries there are.";
+    /// [Q2]: as above.
+    LISTENER_FANOUT_PARTIAL "listener.fanout_partial" "SLOTWAY_LISTENER_FANOUT_PARTIAL" "" Kind::Switch { default: false }
+        => "Answer DBSIZE, KEYS and SCRIPT EXISTS from the shards that answered, when others cannot be reached within limits.park_timeout. false: answer with an error that names the shard.";
+    /// [D6]: many libraries send again by themselves on a lost connection, which is what must not happen.
+    LISTENER_ON_UNCERTAIN "listener.on_uncertain" "SLOTWAY_LISTENER_ON_UNCERTAIN" ""
+        Kind::Choice { words: &["error", "close"], default: "error" }
+        => "What a client gets whose write was under way when its node was lost, so that nobody knows whether it was executed: the error UNCERTAIN, or a closed connection, as from a server that crashes, for clients that handle only that.";
 
     UPSTREAM_CLUSTER "upstream.cluster" "SLOTWAY_CLUSTER" "[\"127.0.0.1:7000\", \"127.0.0.1:7001\", \"127.0.0.1:7002\"]"
         Kind::List { form: "a list of HOST:PORT, such as [\"redis-1:6379\", \"redis-2:6379\"]" }
@@ -246,6 +260,13 @@ keys! {
     /// [T7]: only a safety net, since redirections and lost connections refresh at once.
     UPSTREAM_REFRESH_INTERVAL "upstream.refresh_interval" "SLOTWAY_UPSTREAM_REFRESH_INTERVAL" "" millis(SECOND, HOUR, 30 * SECOND)
         => "The topology is asked for this often (and at once when something points to a change).";
+    /// [T11]: waiting helps only while somebody may be about to take the slot.
+    UPSTREAM_FAST_FAIL_UNCOVERED "upstream.fast_fail_uncovered" "SLOTWAY_UPSTREAM_FAST_FAIL_UNCOVERED" "" Kind::Switch { default: true }
+        => "Refuse a command for a slot that no node owns, with the servers' CLUSTERDOWN Hash slot not served, as soon as three nodes asked after it came agree on that (all if there are fewer; not while they say that the whole cluster is down). false: let it wait for limits.park_timeout.";
+    /// [D5]: `SET k 1` sent again can overwrite another client's later `SET k 2`.
+    UPSTREAM_RESEND_IDEMPOTENT_WRITES "upstream.resend_idempotent_writes" "SLOTWAY_UPSTREAM_RESEND_IDEMPOTENT_WRITES" ""
+        Kind::Switch { default: false }
+        => "Send a write whose node was lost again, as reads are, if running it twice in a row is the same as once: MSET, SETEX, PSETEX, SETRANGE, LSET, HMSET, XSETID and SET without NX, GET or a comparison. It may undo another client's write that came in between. false: answer UNCERTAIN.";
     UPSTREAM_ADDRESS_MAP "upstream.address_map" "SLOTWAY_UPSTREAM_ADDRESS_MAP" "[{ from = \"10.0.0.5:6379\", to = \"203.0.113.7:30001\" }]"
         Kind::Pairs { form: "a list of { from = ..., to = ... }, each HOST:PORT or HOST, from also NETWORK/PREFIX; in the environment FROM=TO,FROM=TO" }
         => "What to use instead of addresses that the nodes give, for a cluster behind NAT or port forwarding. The first rule that fits counts.";

@@ -24,6 +24,7 @@ mod value;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::local::OnUncertain;
 use crate::topology::{Address, AddressMap};
 
 pub use changes::Change;
@@ -90,6 +91,14 @@ pub struct ListenerConfig {
     pub cluster_emulation: bool,
     /// Whether clients may use commands that act on other clients.
     pub admin_commands: bool,
+    /// Whether commands with keys in several slots are split.
+    pub split: bool,
+    /// Whether commands for every primary are refused while slots have no owner.
+    pub fanout_requires_full_coverage: bool,
+    /// Whether such commands are answered without shards that cannot be reached, if they only read.
+    pub fanout_partial: bool,
+    /// What takes the place of a reply that nobody knows.
+    pub on_uncertain: OnUncertain,
 }
 
 /// The cluster behind the proxy and how to talk to it.
@@ -109,6 +118,10 @@ pub struct UpstreamConfig {
     pub node_timeout: Duration,
     /// Time between two refreshes of the topology that nothing prompted.
     pub refresh_interval: Duration,
+    /// Whether commands for slots that certainly nobody owns are refused without waiting.
+    pub fast_fail_uncovered: bool,
+    /// Whether writes that may be run twice are sent again after their connection was lost.
+    pub resend_idempotent_writes: bool,
     /// What to use instead of addresses that the nodes give.
     pub address_map: AddressMap,
 }

@@ -124,11 +124,11 @@ impl<'a> Reader<'a> {
         default
     }
 
-    pub(super) fn choice(&mut self, key: &'static Key) -> &'static str {
+    pub(super) fn choice(&mut self, key: &'static Key, table: usize) -> &'static str {
         let Kind::Choice { words, default } = key.kind else {
             return "";
         };
-        let Some(setting) = self.settings.get(key, 0) else {
+        let Some(setting) = self.settings.get(key, table) else {
             return default;
         };
         let word = as_text(&setting.raw).and_then(|text| words.iter().find(|word| **word == text));

@@ -1,13 +1,20 @@
 //! The end of a request: its reply goes to the client in the order of the requests [G1].
 
 use super::request::State;
+use super::resend::UNCERTAIN;
 use super::{Engine, RequestKey, SessionKey, passage};
-use crate::metrics::Outcome;
+use crate::local::OnUncertain;
+use crate::metrics::{CloseReason, Outcome};
 
 impl Engine {
-    /// Ends a request with an error of the proxy (`reply` is a whole error reply).
+    /// Ends a request with an error (`reply` is a whole error reply). What is true of a write sent again need not be true of the
+    /// first time.
     pub(super) fn fail(&mut self, key: RequestKey, reply: &[u8], outcome: Outcome, executed: bool) {
-        self.complete(key, reply, outcome, executed);
+        if self.requests[key].is_in_doubt() {
+            self.complete(key, UNCERTAIN, Outcome::Uncertain, true);
+        } else {
+            self.complete(key, reply, outcome, executed);
+        }
     }
 
     /// Ends a request: it is in no list any more, its reply is `reply`. `executed`: it ran, or may have [O4].
@@ -37,6 +44,10 @@ impl Engine {
             session.barriers -= 1;
             self.mark_unsettled(session_key);
         }
+        if outcome == Outcome::Uncertain && self.closes_on_uncertain(session_key) {
+            // Its end is certain, only earlier replies come before it: what it sends from here on is not for anybody.
+            self.end_session(session_key, CloseReason::Uncertain);
+        }
         let request = &mut self.requests[key];
         let session = &mut self.sessions[session_key.index()];
         self.metrics.commands[request.shape.spec.id.index()].outcomes[outcome.index()] += 1;
@@ -51,12 +62,9 @@ impl Engine {
         let request = &mut self.requests[key];
         let session = &mut self.sessions[session_key.index()];
         if session.queue.front() == Some(&key) {
-            let visible = request.visible;
             session.queue.pop_front();
             self.recount_reply(key, 0);
-            if visible {
-                self.give(session_key, reply);
-            }
+            self.hand_over(session_key, key, reply);
             self.requests.remove(key);
             self.deliver_ready(session_key);
         } else {
@@ -77,16 +85,28 @@ impl Engine {
                 break;
             }
             let reply = std::mem::take(&mut request.reply);
-            let visible = request.visible;
             self.recount_reply(key, 0);
-            if visible {
-                self.give(session_key, &reply);
-            }
+            self.hand_over(session_key, key, &reply);
             self.requests[key].reply = reply;
             self.sessions[session_key.index()].queue.pop_front();
             self.requests.remove(key);
         }
         self.mark_session_dirty(session_key);
+    }
+
+    /// Gives the client the reply to `key`, whose turn it is: or, if it is to be told so that nobody knows, the end [D6].
+    #[inline]
+    fn hand_over(&mut self, session_key: SessionKey, key: RequestKey, reply: &[u8]) {
+        let request = &self.requests[key];
+        if request.outcome == Outcome::Uncertain && self.closes_on_uncertain(session_key) {
+            self.sessions[session_key.index()].cut_off = Some(CloseReason::Uncertain);
+        } else if request.visible {
+            self.give(session_key, reply);
+        }
+    }
+
+    fn closes_on_uncertain(&self, session: SessionKey) -> bool {
+        self.sessions[session.index()].env.listener().on_uncertain == OnUncertain::Close
     }
 
     /// Has the session looked at again if something in it waits for a completion.

@@ -1,8 +1,10 @@
-//! Commands that go to several nodes at once: split by slot [P1]-[P9], fanned out to all primaries [Q1]-[Q7], and SCAN.
+//! Commands that are made of parts: split by slot [P1]-[P9], fanned out to all primaries ([`fan_out`]), and SCAN.
+//!
+//! [`fan_out`]: super::fan_out
 
 use super::request::{Launch, Shape, State};
 use super::{Engine, GroupKey, RequestKey, SessionKey};
-use crate::command::{KeyList, Spec, id};
+use crate::command::{KeyList, Spec};
 use crate::local::write_not_yet;
 use crate::merge::scan::{self, Step};
 use crate::merge::{self, Part, PartOutcome, Rule};
@@ -35,7 +37,7 @@ pub(super) struct Group {
 }
 
 /// One part before it becomes a request.
-struct NewPart {
+pub(super) struct NewPart {
     slot: Slot,
     key: KeyHash,
     keyed: bool,
@@ -110,36 +112,6 @@ impl Engine {
         }
     }
 
-    /// The command unchanged to every primary that owns a slot, ascending by its lowest slot [Q1] [Q12].
-    fn fan_out(&mut self, parent: RequestKey, raw: &[u8]) {
-        let spec = self.requests[parent].shape.spec;
-        let Some(rule) = Rule::for_spec(spec) else {
-            return self.fail_parent(parent, |out| write_not_yet(spec, out));
-        };
-        let uncovered = self.snapshot.uncovered_slots();
-        if uncovered > 0 {
-            // A count or a flush of a part would pass for one of the whole [T12].
-            let text = format!("CLUSTERDOWN proxy: {uncovered} slots not covered");
-            return self.fail_parent(parent, |out| write::error(out, text.as_bytes()));
-        }
-        let mut slots: Vec<Slot> = self
-            .snapshot
-            .shards()
-            .iter()
-            .map(|shard| shard.lowest_slot)
-            .collect();
-        if spec.id == id::RANDOMKEY {
-            let first = self.rng.usize(..slots.len());
-            slots.rotate_left(first);
-        }
-        let parts = slots
-            .into_iter()
-            .map(|slot| keyless(slot, raw.to_vec()))
-            .collect();
-        let group = self.make_group(parent, parts, 0, Assembly::Merge(rule));
-        self.dispatch_parts(group);
-    }
-
     /// SCAN: one step on the node that the cursor names [S5].
     fn scan(&mut self, parent: RequestKey, raw: &[u8]) {
         let mut decoder = RequestDecoder::default();
@@ -162,7 +134,7 @@ impl Engine {
         }
     }
 
-    fn fail_parent(&mut self, parent: RequestKey, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn fail_parent(&mut self, parent: RequestKey, write: impl FnOnce(&mut Vec<u8>)) {
         let mut reply = Vec::new();
         write(&mut reply);
         self.fail(parent, &reply, Outcome::Unavailable, false);
@@ -198,7 +170,7 @@ impl Engine {
     }
 
     /// Turns the queue entry `parent` into a group of `parts`, none of them sent yet.
-    fn make_group(
+    pub(super) fn make_group(
         &mut self,
         parent: RequestKey,
         parts: Vec<NewPart>,
@@ -240,7 +212,7 @@ impl Engine {
     }
 
     /// Sends all parts of a command that is ordered as a whole.
-    fn dispatch_parts(&mut self, group: GroupKey) {
+    pub(super) fn dispatch_parts(&mut self, group: GroupKey) {
         for part in self.groups[group.index()].parts.clone() {
             self.dispatch(part, None);
         }
@@ -277,7 +249,7 @@ impl Engine {
         let group = self.groups.remove(key.index());
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
-        match &group.assembly {
+        let outcome = match &group.assembly {
             Assembly::Merge(rule) => self.merge(*rule, &group, &mut reply),
             Assembly::Scan(step) => {
                 let part = group
@@ -285,9 +257,9 @@ impl Engine {
                     .first()
                     .map(|part| self.requests[*part].reply.as_slice());
                 step.finish(part.unwrap_or_default(), &self.snapshot, &mut reply);
+                outcome_of(&reply)
             }
-        }
-        let outcome = outcome_of(&reply);
+        };
         let executed = group
             .parts
             .iter()
@@ -301,16 +273,23 @@ impl Engine {
         self.scratch = reply;
     }
 
-    fn merge(&self, rule: Rule, group: &Group, reply: &mut Vec<u8>) {
-        let parts: Vec<Part<'_>> = group
-            .parts
+    /// Merges the parts into `reply`; the outcome of the whole.
+    fn merge(&self, rule: Rule, group: &Group, reply: &mut Vec<u8>) -> Outcome {
+        let numbers = match self.parts_to_merge(rule, group) {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                write::error(reply, error.as_bytes());
+                return Outcome::Unavailable;
+            }
+        };
+        let part_of = |number: usize| group.parts.get(number).map(|part| &self.requests[*part]);
+        let parts: Vec<Part<'_>> = numbers
             .iter()
-            .enumerate()
-            .map(|(number, part)| {
-                let request = &self.requests[*part];
-                Part {
+            .filter_map(|number| {
+                let request = part_of(*number)?;
+                Some(Part {
                     reply: &request.reply,
-                    positions: group.positions.get(number).map_or(&[], Vec::as_slice),
+                    positions: group.positions.get(*number).map_or(&[], Vec::as_slice),
                     outcome: match request.outcome {
                         Outcome::Uncertain => PartOutcome::Uncertain,
                         Outcome::Unavailable | Outcome::Refused => PartOutcome::NotExecuted,
@@ -318,21 +297,24 @@ impl Engine {
                             PartOutcome::Answered
                         }
                     },
-                }
+                })
             })
             .collect();
         let owns = |part: usize, slot: Slot| {
-            let asked = group
-                .parts
-                .get(part)
-                .map(|part| self.requests[*part].shape.slot);
-            asked.is_some_and(|asked| self.snapshot.shard_of(asked) == self.snapshot.shard_of(slot))
+            let asked = numbers.get(part).and_then(|number| part_of(*number));
+            asked.is_some_and(|asked| {
+                self.snapshot.shard_of(asked.shape.slot) == self.snapshot.shard_of(slot)
+            })
         };
         merge::merge(rule, &parts, group.total, &owns, reply);
+        match outcome_of(reply) {
+            Outcome::Ok if numbers.len() < group.parts.len() => Outcome::Partial,
+            outcome => outcome,
+        }
     }
 }
 
-fn keyless(slot: Slot, raw: Vec<u8>) -> NewPart {
+pub(super) fn keyless(slot: Slot, raw: Vec<u8>) -> NewPart {
     NewPart {
         slot,
         key: KeyHash::ALL,

@@ -18,6 +18,8 @@ pub struct Limits {
     pub park_timeout: Duration,
     /// How long a request that was sent waits for its reply; scripts wait as long as they take [D8].
     pub request_timeout: Duration,
+    /// It does not wait for a slot of which the nodes have said that nobody owns it [T11].
+    pub fast_fail_uncovered: bool,
     /// Requests waiting for a usable node, in one worker [PK1].
     pub park_max_requests: usize,
     /// Bytes of those requests, in one worker [PK1].
@@ -34,6 +36,8 @@ pub struct Limits {
     pub tryagain_budget: Duration,
     /// Times a read is sent again after its connection was lost [D3].
     pub max_resends: u8,
+    /// Writes that are the same run twice as run once are sent again too [D5].
+    pub resend_idempotent_writes: bool,
     /// Replies of one session, unread, waiting for their turn or expected, above which its further requests wait [D13].
     pub output_pause_bytes: usize,
     /// The same for all sessions of one worker; beyond it a session gets 64 KiB or one request.
@@ -60,6 +64,7 @@ impl Default for Limits {
             split_max_keys: 65_536,
             park_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(15),
+            fast_fail_uncovered: true,
             park_max_requests: 100_000,
             park_max_bytes: 64 << 20,
             node_timeout: Duration::from_secs(6),
@@ -68,6 +73,7 @@ impl Default for Limits {
             max_redirects: 6,
             tryagain_budget: Duration::from_secs(2),
             max_resends: 2,
+            resend_idempotent_writes: false,
             output_pause_bytes: 64 << 20,
             reply_bytes: 256 << 20,
             pass_on_bytes: 128 << 10,

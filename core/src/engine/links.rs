@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::request::{Retry, State};
+use super::resend::UNCERTAIN;
 use super::{Action, Engine, LinkKey, NodeKey, RequestKey};
 use crate::backend::{Handshake, HandshakeFailure, InFlight, Link, LinkPhase, Owed};
 use crate::metrics::{Outcome, RetryReason};
 use crate::resp::Protocol;
 use crate::topology::{Hint, RefreshReason};
-
-/// The fate of the request is unknown [D4].
-const UNCERTAIN: &[u8] =
-    b"-UNCERTAIN proxy: backend connection lost after the command was sent, it may or may not have been executed\r\n";
 
 /// First pause after a failed connection attempt, doubled up to the second value [HL3].
 const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -269,24 +266,17 @@ impl Engine {
         let body = &mut self.requests[request].body;
         body.clear();
         body.extend_from_slice(link.request(&entry));
-        let request_state = &mut self.requests[request];
-        if request_state.session.is_none() {
+        if self.requests[request].session.is_none() {
             return self.requests.remove(request);
         }
         if !written {
             self.metrics.retries[RetryReason::Unwritten.index()] += 1;
             return self.reroute(request);
         }
-        if request_state.is_write() || request_state.resends >= self.limits.max_resends {
-            return self.fail(request, UNCERTAIN, Outcome::Uncertain, true);
+        match self.may_run_twice(request) {
+            Some(reason) => self.send_again(request, reason),
+            None => self.fail(request, UNCERTAIN, Outcome::Uncertain, true),
         }
-        request_state.resends += 1;
-        // Shown if a later write of the session may have overtaken this read, so that it must not be sent again [O4].
-        request_state.reply.clear();
-        request_state.reply.extend_from_slice(UNCERTAIN);
-        request_state.outcome = Outcome::Uncertain;
-        self.metrics.retries[RetryReason::Read.index()] += 1;
-        self.reroute(request);
     }
 
     /// Has a request that no node has taken routed again, in the order of its session.

@@ -14,6 +14,7 @@
 
 mod deliver;
 mod dispatch;
+mod fan_out;
 mod group;
 mod input;
 mod invariants;
@@ -31,10 +32,12 @@ mod refusal;
 mod replies;
 mod reply_memory;
 mod request;
+mod resend;
 mod sessions;
 mod silence;
 mod submit;
 mod tick;
+mod uncovered;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,6 +61,7 @@ use nodes::Nodes;
 use park::Parked;
 use reply_memory::ReplySizes;
 use request::RequestTable;
+use uncovered::Confirmation;
 
 /// What the shell must do.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,6 +114,7 @@ pub struct Engine {
     actions: VecDeque<Action>,
     draining: bool,
     login_refused: bool,
+    uncovered: Option<Confirmation>,
     /// Seeded by the driver: equal seeds and inputs give equal runs [Z10].
     rng: fastrand::Rng,
     metrics: WorkerMetrics,
@@ -149,6 +154,7 @@ impl Engine {
             actions: VecDeque::new(),
             draining: false,
             login_refused: false,
+            uncovered: None,
             rng: fastrand::Rng::with_seed(seed),
             metrics: WorkerMetrics::default(),
             decoder: RequestDecoder::default(),

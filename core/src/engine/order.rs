@@ -157,6 +157,7 @@ impl Engine {
             if later.conflicts_with(refused) {
                 match later.state {
                     State::Done { executed: true } => result = Behind::Executed,
+                    _ if later.is_in_doubt() => result = Behind::Executed,
                     State::Sent(_) if result == Behind::Clear => result = Behind::Unknown,
                     _ => {}
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::refusal::is_redirection;
 use super::request::State;
+use super::uncovered::NOT_SERVED;
 use super::{Engine, NodeKey, RequestKey};
 use crate::metrics::Outcome;
 use crate::slot::Slot;
@@ -94,6 +95,9 @@ impl Parked {
     }
 }
 
+/// Begins what a request is told for whose slot no node could be reached in time.
+pub(super) const NO_MASTER: &str = "-CLUSTERDOWN proxy: no master for slot ";
+
 impl Engine {
     /// Tells whether the nodes that discovery asked refused the proxy's credentials. Without any topology, requests then fail at
     /// once instead of waiting.
@@ -110,6 +114,9 @@ impl Engine {
         self.requests[key].blocked_by = None;
         if self.is_locked_out() {
             return self.fail(key, LOGIN_REFUSED, Outcome::Unavailable, false);
+        }
+        if self.is_certainly_unowned(key) {
+            return self.fail(key, NOT_SERVED, Outcome::Unavailable, false);
         }
         self.hint(Hint::Refresh {
             reason: RefreshReason::ClusterDown,
@@ -207,8 +214,7 @@ impl Engine {
         } else if request.reply.is_empty() || is_redirection(&request.reply) {
             let slot = request.shape.slot.get();
             let limit = self.limits.park_timeout.as_millis();
-            let text =
-                format!("-CLUSTERDOWN proxy: no master for slot {slot} within {limit} ms\r\n");
+            let text = format!("{NO_MASTER}{slot} within {limit} ms\r\n");
             self.fail(key, text.as_bytes(), Outcome::Unavailable, false);
         } else {
             self.show_refusal(key);

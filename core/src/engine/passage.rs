@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use super::links::LinkLoss;
 use super::{Action, Engine, LinkKey, RequestKey, SessionKey};
 use crate::backend::{Owed, Passage};
-use crate::metrics::Outcome;
+use crate::metrics::{CloseReason, Outcome};
 use crate::session::Session;
 
 /// How far a string may be ahead of its client before the link is held back.
@@ -127,7 +127,7 @@ impl Engine {
     fn hold_back(&mut self, key: LinkKey, session_key: SessionKey) {
         let link = &mut self.links[key.index()];
         let session = &mut self.sessions[session_key.index()];
-        if link.owed() > 1 || session.out.len() < AHEAD || session.cut_off {
+        if link.owed() > 1 || session.out.len() < AHEAD || session.cut_off.is_some() {
             return;
         }
         link.held = true;
@@ -160,7 +160,7 @@ impl Engine {
             return;
         };
         let session = &mut self.sessions[key.index()];
-        session.cut_off = true;
+        session.cut_off = Some(CloseReason::Error);
         session.holds = None;
         self.mark_session_dirty(key);
     }

@@ -150,7 +150,7 @@ impl Engine {
         let Some(refusal) = classify(reply, asked) else {
             link.pop();
             self.count_answer(key, request);
-            return self.complete(request, reply, Outcome::NodeError, true);
+            return self.fail(request, reply, Outcome::NodeError, true);
         };
         let node = link.node;
         let body = &mut self.requests[request].body;

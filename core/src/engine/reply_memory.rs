@@ -81,7 +81,7 @@ impl Engine {
     #[inline]
     pub(super) fn give(&mut self, session: SessionKey, reply: &[u8]) {
         let session = &mut self.sessions[session.index()];
-        if session.cut_off {
+        if session.cut_off.is_some() {
             return;
         }
         session.out.extend_from_slice(reply);

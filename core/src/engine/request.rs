@@ -123,6 +123,11 @@ impl Request {
         self.shape.spec.is_write()
     }
 
+    /// It was sent again though it may have been executed, and that would show [D5].
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.resends > 0 && self.is_write()
+    }
+
     /// Whether both touch a key in common and one may change it [G2].
     pub(crate) fn conflicts_with(&self, other: &Self) -> bool {
         self.shape.slot == other.shape.slot

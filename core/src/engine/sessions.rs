@@ -117,8 +117,8 @@ impl Engine {
     #[must_use]
     pub fn must_close(&self, key: SessionKey) -> Option<CloseReason> {
         let session = self.sessions.get(key.index())?;
-        if session.cut_off {
-            return Some(CloseReason::Error);
+        if session.cut_off.is_some() {
+            return session.cut_off;
         }
         if session.out.len() > self.limits.output_max_bytes {
             return Some(CloseReason::OutputLimit);

@@ -57,6 +57,9 @@ impl Engine {
                 self.single(session, spec, slot, KeyHash::ALL, false, raw);
             }
             Plan::Local => self.local(session, spec, args),
+            Plan::Split | Plan::Reject(Reject::TooManyKeys) if !self.splits(session) => {
+                self.reject(session, spec, Reject::CrossSlot, args);
+            }
             Plan::Split => self.split(session, spec, args, &keys),
             Plan::FanOut => self.whole(session, spec, raw, Launch::FanOut),
             Plan::Scan => self.whole(session, spec, raw, Launch::Scan),
@@ -117,6 +120,11 @@ impl Engine {
     fn hides_cluster(&self, session: SessionKey, spec: &Spec) -> bool {
         let listener = self.sessions[session.index()].env.listener();
         spec.name.starts_with("cluster|") && listener.cluster == ClusterEmulation::Off
+    }
+
+    /// Whether commands of this session may be split [P2].
+    fn splits(&self, session: SessionKey) -> bool {
+        self.sessions[session.index()].env.listener().split
     }
 
     /// The fast path of the order rules [O1]: nothing outstanding was refused, held or sent again, and all of it was routed by

@@ -43,8 +43,18 @@ pub struct OutputLimits {
     pub pause_bytes: usize,
 }
 
+/// What takes the place of the reply to a request that may or may not have been executed [D6].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnUncertain {
+    /// The error `UNCERTAIN`.
+    #[default]
+    Error,
+    /// The end of the connection, as from a server that crashes.
+    Close,
+}
+
 /// Settings of the listener a client came in by.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ListenerSettings {
     /// Passwords of the default user, any of which is right (several while one is being replaced); none: no password is wanted.
     pub passwords: Vec<Secret>,
@@ -56,6 +66,30 @@ pub struct ListenerSettings {
     pub instance_name: Arc<str>,
     /// Clients may use commands that act on other clients (CLIENT KILL).
     pub admin_commands: bool,
+    /// Commands with keys in several slots are split, as far as they can be; else they are refused [P2].
+    pub split: bool,
+    /// Commands for every primary are refused while slots have no owner [T12].
+    pub fanout_requires_full_coverage: bool,
+    /// Such commands are answered without shards that cannot be reached, if they only read [Q2].
+    pub fanout_partial: bool,
+    /// What takes the place of a reply that nobody knows.
+    pub on_uncertain: OnUncertain,
+}
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self {
+            passwords: Vec::new(),
+            cluster: ClusterEmulation::default(),
+            announce: None,
+            instance_name: Arc::default(),
+            admin_commands: false,
+            split: true,
+            fanout_requires_full_coverage: true,
+            fanout_partial: false,
+            on_uncertain: OnUncertain::default(),
+        }
+    }
 }
 
 impl ListenerSettings {

@@ -19,13 +19,13 @@ mod records;
 mod secret;
 mod sha1;
 
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use cluster::refuse_disabled as refuse_cluster_disabled;
 pub use environment::{
-    Announce, ClientRow, ClusterEmulation, Environment, ListenerSettings, OutputLimits,
-    ProcessFacts, UpstreamFacts,
+    Announce, ClientRow, ClusterEmulation, Environment, ListenerSettings, OnUncertain,
+    OutputLimits, ProcessFacts, UpstreamFacts,
 };
 pub use secret::Secret;
 

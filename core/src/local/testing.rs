@@ -1,32 +1,35 @@
-//! An environment for tests: settings and figures are fields, clients are kept as they were last announced.
+//! The environment of tests, of the simulation and of the fuzz targets: settings and figures are fields, clients are kept as they
+//! were last announced. For other crates behind the feature `testing`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
-use super::{
-    ClientRow, Environment, ListenerSettings, LocalOutcome, ProcessFacts, UpstreamFacts, answer,
-};
-use crate::command::{Lookup, lookup, write_arity_error, write_unknown_subcommand};
-use crate::resp::{Args, DecodeStep, RequestDecoder, RequestLimits, write};
+use super::{ClientRow, Environment, ListenerSettings, ProcessFacts, UpstreamFacts};
 use crate::session::client_state::ClientState;
 
-/// The double.
-pub(crate) struct TestEnvironment {
-    pub(crate) listener: ListenerSettings,
-    pub(crate) upstream: UpstreamFacts,
-    pub(crate) process: ProcessFacts,
-    pub(crate) unix_micros: u64,
+/// The double: what it is asked for is the same in every run.
+#[derive(Debug)]
+pub struct TestEnvironment {
+    /// What [`Environment::listener`] gives.
+    pub listener: ListenerSettings,
+    /// What [`Environment::upstream`] gives.
+    pub upstream: UpstreamFacts,
+    /// What [`Environment::process`] gives.
+    pub process: ProcessFacts,
+    /// What [`Environment::unix_micros`] gives.
+    pub unix_micros: u64,
     /// There is a source of random numbers.
-    pub(crate) random: bool,
+    pub random: bool,
     /// Age and idle seconds of every client.
-    pub(crate) ages: (u64, u64),
-    pub(crate) clients: RefCell<BTreeMap<u64, ClientState>>,
-    pub(crate) killed: RefCell<Vec<u64>>,
+    pub ages: (u64, u64),
+    /// Clients by their ids, as they were last announced.
+    pub clients: RefCell<BTreeMap<u64, ClientState>>,
+    /// Ids of the clients that were to be closed.
+    pub killed: RefCell<Vec<u64>>,
 }
 
-impl TestEnvironment {
-    pub(crate) fn new() -> Self {
+impl Default for TestEnvironment {
+    fn default() -> Self {
         Self {
             listener: ListenerSettings::default(),
             upstream: UpstreamFacts::default(),
@@ -39,6 +42,17 @@ impl TestEnvironment {
             ages: (9, 4),
             clients: RefCell::default(),
             killed: RefCell::default(),
+        }
+    }
+}
+
+impl TestEnvironment {
+    /// That of the clients of such a listener.
+    #[must_use]
+    pub fn of(listener: ListenerSettings) -> Self {
+        Self {
+            listener,
+            ..Self::default()
         }
     }
 }
@@ -116,70 +130,4 @@ impl Environment for TestEnvironment {
     fn client_changed(&self, client: &ClientState) {
         self.clients.borrow_mut().insert(client.id, client.clone());
     }
-}
-
-/// A client of a listener, and the command it sends.
-pub(crate) struct Fixture {
-    pub(crate) env: TestEnvironment,
-    pub(crate) client: ClientState,
-    pub(crate) outcome: LocalOutcome,
-}
-
-impl Fixture {
-    pub(crate) fn new() -> Self {
-        Self::with(|_| ())
-    }
-
-    /// With an environment that `change` has set up.
-    pub(crate) fn with(change: impl FnOnce(&mut TestEnvironment)) -> Self {
-        let mut env = TestEnvironment::new();
-        change(&mut env);
-        let client = new_client(5, env.listener.password_required());
-        env.client_changed(&client);
-        Self {
-            env,
-            client,
-            outcome: LocalOutcome::Reply,
-        }
-    }
-
-    /// The reply to a command line whose words are separated by single blanks.
-    #[track_caller]
-    pub(crate) fn run(&mut self, line: &str) -> String {
-        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        self.run_words(&words)
-    }
-
-    /// The reply to these words, after the checks that the engine makes before.
-    #[track_caller]
-    pub(crate) fn run_words(&mut self, words: &[&[u8]]) -> String {
-        let (mut request, mut decoder, mut out) = (Vec::new(), RequestDecoder::new(), Vec::new());
-        write::command(&mut request, words);
-        let step = decoder.decode(&request, &RequestLimits::DEFAULT).unwrap();
-        assert!(matches!(step, DecodeStep::Command { .. }));
-        let args = Args::new(&request, decoder.ranges());
-        match lookup(args) {
-            Lookup::Known(spec) if spec.arity_ok(args.len()) => {
-                self.outcome = answer(spec, args, &mut self.client, &self.env, &mut out);
-            }
-            Lookup::Known(spec) | Lookup::MissingSubcommand(spec) => {
-                write_arity_error(spec, &mut out);
-            }
-            Lookup::UnknownSubcommand(_) => write_unknown_subcommand(args, &mut out),
-            Lookup::UnknownCommand => panic!("{words:?} is no command"),
-        }
-        String::from_utf8(out).unwrap()
-    }
-}
-
-/// A client that came from port 40000 + `id` to port 6379.
-pub(crate) fn new_client(id: u64, password_required: bool) -> ClientState {
-    let port = 40_000 + u16::try_from(id).unwrap();
-    let remote = SocketAddr::from(([10, 0, 0, 9], port));
-    ClientState::new(
-        id,
-        remote,
-        SocketAddr::from(([10, 0, 0, 1], 6379)),
-        password_required,
-    )
 }

@@ -71,4 +71,19 @@ impl Rule {
         };
         Some(Self { combine, failure })
     }
+
+    /// Whether the command reads and its reply is made of those of all parts, so that one without some of them is incomplete but
+    /// not wrong [Q2].
+    #[must_use]
+    pub fn reads_every_part(self) -> bool {
+        let of_all = match self.combine {
+            Combine::Sum | Combine::Elements | Combine::Keys | Combine::And => true,
+            Combine::AllOk
+            | Combine::Same
+            | Combine::AnyOk
+            | Combine::FirstNonNil
+            | Combine::Busiest => false,
+        };
+        of_all && self.failure == Failure::Bare
+    }
 }

@@ -78,6 +78,8 @@ labelled! {
         Unwritten => "unwritten",
         /// The connection was lost and the command only reads.
         Read => "read",
+        /// The connection was lost, and the command may run twice.
+        Idempotent => "idempotent",
     }
 }
 
@@ -100,6 +102,8 @@ labelled! {
         Killed => "killed",
         /// The proxy is shutting down.
         Shutdown => "shutdown",
+        /// One of its requests may or may not have been executed, and its listener tells that so.
+        Uncertain => "uncertain",
         /// The socket failed.
         Error => "error",
     }

@@ -58,8 +58,9 @@ pub struct Session {
     pub barriers: u32,
     /// Why the session ends as soon as all replies are out; no further request is taken.
     pub closing: Option<CloseReason>,
-    /// A reply was given in part and its end will never come: nothing may be written any more.
-    pub cut_off: bool,
+    /// Why nothing may be given to the client any more, and it is to be disconnected: the next bytes of its replies will never
+    /// come.
+    pub cut_off: Option<CloseReason>,
     /// Above 0 while it has big requests or replies: its links are not those of the others.
     pub big: u8,
     /// The link that is not read until this client has caught up.
@@ -92,7 +93,7 @@ impl Session {
             disturbed: 0,
             barriers: 0,
             closing: None,
-            cut_off: false,
+            cut_off: None,
             big: 0,
             holds: None,
             last_command: None,

@@ -9,6 +9,7 @@ use slotway_core::topology::{
 use tokio::time::Instant;
 
 use super::pace::{Due, Findings};
+use super::settings::VIEWS_PER_ROUND;
 use super::status::RefreshResult;
 use super::{Discovery, Search};
 
@@ -20,6 +21,15 @@ const SEARCH_EVERY: u64 = 10;
 /// Changes named in one log line; the others are counted.
 const CHANGES_SHOWN: usize = 12;
 
+/// What the views of a round came to.
+struct Applied {
+    result: RefreshResult,
+    /// The views differ about some slot.
+    disagreement: bool,
+    /// Views that took part.
+    fit: usize,
+}
+
 impl<F: Fn(&Snapshot)> Discovery<F> {
     /// Ends the round that is under way: merges what it brought and plans the next one.
     pub(super) fn finish_round(&mut self, now: Instant) {
@@ -30,7 +40,14 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
             Due::Requested(reason) => reason,
             Due::Poll | Due::Timer => RefreshReason::Timer,
         };
-        let (result, disagreement) = self.apply(&round.views, now);
+        let Applied {
+            result,
+            disagreement,
+            fit,
+        } = self.apply(&round.views, now);
+        if matches!(result, RefreshResult::Changed | RefreshResult::Unchanged) && !disagreement {
+            self.confirm_uncovered(round.started, fit);
+        }
         let failures_before = self.status.consecutive_failures();
         self.status.count_round(reason, result);
         self.log_result(result, failures_before, now);
@@ -45,10 +62,24 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
         self.pace.finished(now, findings, self.random.f64());
     }
 
-    fn apply(&mut self, views: &[View], now: Instant) -> (RefreshResult, bool) {
+    /// Tells that slots without an owner have none, if `fit` nodes that were asked since then are enough to say so [T11].
+    fn confirm_uncovered(&self, since: Instant, fit: usize) {
+        let snapshot = self.snapshot.load();
+        let enough = VIEWS_PER_ROUND.min(snapshot.nodes().len()).max(1);
+        if snapshot.uncovered_slots() > 0 && fit >= enough {
+            (self.on_uncovered)(snapshot.generation, since.into_std());
+        }
+    }
+
+    fn apply(&mut self, views: &[View], now: Instant) -> Applied {
+        let without_table = |result| Applied {
+            result,
+            disagreement: false,
+            fit: 0,
+        };
         if views.is_empty() {
             self.guard.forget();
-            return (RefreshResult::Failed, false);
+            return without_table(RefreshResult::Failed);
         }
         let current = self.snapshot.load_full();
         let merged = merge(&current, views);
@@ -58,12 +89,17 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
         }
         let Some(candidate) = merged.snapshot else {
             self.guard.forget();
-            return (RefreshResult::Unfit, false);
+            return without_table(RefreshResult::Unfit);
+        };
+        let applied = |result| Applied {
+            result,
+            disagreement: merged.disagreement,
+            fit: views.len() - merged.unfit.len(),
         };
         let candidate = self.with_recent_moves(candidate);
         if candidate.same_content(&current) {
             self.guard.forget();
-            return (RefreshResult::Unchanged, merged.disagreement);
+            return applied(RefreshResult::Unchanged);
         }
         let micros = u64::try_from(now.saturating_duration_since(self.started).as_micros())
             .unwrap_or(u64::MAX);
@@ -81,11 +117,11 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
                     "sudden loss of nodes or slots: asking again before believing it"
                 );
             }
-            return (RefreshResult::Held, merged.disagreement);
+            return applied(RefreshResult::Held);
         }
         let changes = current.diff(&candidate);
         self.swap(candidate, &changes);
-        (RefreshResult::Changed, merged.disagreement)
+        applied(RefreshResult::Changed)
     }
 
     /// Moves that were patched in while the round ran are newer than views that still name the node that moved the slot away.

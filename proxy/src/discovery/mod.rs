@@ -72,6 +72,8 @@ pub struct Discovery<F> {
     snapshot: Arc<ArcSwap<Snapshot>>,
     hints: UnboundedReceiver<Hint>,
     on_swap: F,
+    /// Called with the generation of a snapshot whose slots without an owner have none, and since when nodes were asked for that.
+    on_uncovered: Box<dyn Fn(u64, std::time::Instant)>,
     status: Arc<DiscoveryStatus>,
     started: Instant,
     random: fastrand::Rng,
@@ -125,6 +127,7 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
             snapshot,
             hints,
             on_swap,
+            on_uncovered: Box::new(|_, _| ()),
             status: Arc::new(DiscoveryStatus::new()),
             started: now,
             random: fastrand::Rng::new(),
@@ -146,6 +149,14 @@ impl<F: Fn(&Snapshot)> Discovery<F> {
             trouble: None,
             open_until: None,
         }
+    }
+
+    /// Calls `tell` after every round in which enough nodes agreed that some slots have no owner: with the generation of the snapshot
+    /// that says which, and with a time after which all of these nodes were asked [T11].
+    #[must_use]
+    pub fn on_uncovered(mut self, tell: impl Fn(u64, std::time::Instant) + 'static) -> Self {
+        self.on_uncovered = Box::new(tell);
+        self
     }
 
     /// What discovery counts; stays valid while it runs and after.

@@ -207,6 +207,7 @@ impl Proxy {
         status.set_listening();
 
         let (told, changed) = (Rc::clone(&workers), Rc::new(Notify::new()));
+        let told_of_uncovered = Rc::clone(&workers);
         let mut tasks = JoinSet::new();
         tasks.spawn_local(servers::publish(
             Arc::clone(&facts),
@@ -222,7 +223,10 @@ impl Proxy {
                 told.broadcast(|| WorkerMessage::SnapshotChanged);
                 changed.notify_one();
             },
-        );
+        )
+        .on_uncovered(move |generation, since| {
+            told_of_uncovered.broadcast(|| WorkerMessage::UncoveredConfirmed(generation, since));
+        });
         let discovery_status = discovery.status();
         tasks.spawn_local(discovery.run());
         tasks.spawn_local(figures::publish(

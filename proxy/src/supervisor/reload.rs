@@ -106,21 +106,8 @@ fn log_faults(error: &UsageError) {
 
 #[cfg(test)]
 mod tests {
-    use slotway_core::config::Sources;
-
+    use super::super::tests::config;
     use super::*;
-
-    fn config(limits: &str) -> Config {
-        let file = format!("upstream.cluster = ['a:1']\n{limits}");
-        Config::build(Sources {
-            file: Some(("test", &file)),
-            environment: &[],
-            flags: Vec::new(),
-            cores: 1,
-            read_secret: &|_| Err(String::new()),
-        })
-        .unwrap()
-    }
 
     /// Every live key, and one that is not.
     const CHANGED: &str = "\

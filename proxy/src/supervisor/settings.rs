@@ -35,6 +35,8 @@ pub(super) fn limits(config: &Config) -> Limits {
         output_soft_bytes: given.client_output_soft_bytes,
         output_soft_time: given.client_output_soft_time,
         links_per_node: config.upstream.connections_per_node,
+        fast_fail_uncovered: config.upstream.fast_fail_uncovered,
+        resend_idempotent_writes: config.upstream.resend_idempotent_writes,
         ..Limits::default()
     }
 }
@@ -72,28 +74,20 @@ pub(super) fn listener(given: &ListenerConfig) -> ListenerSettings {
             port: address.port,
         }),
         admin_commands: given.admin_commands,
+        split: given.split,
+        fanout_requires_full_coverage: given.fanout_requires_full_coverage,
+        fanout_partial: given.fanout_partial,
+        on_uncertain: given.on_uncertain,
         ..ListenerSettings::default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use slotway_core::config::Sources;
-
+    use super::super::tests::config;
     use super::*;
     use crate::limits::LiveLimits;
-
-    fn config(file: &str) -> Config {
-        let file = format!("workers = 1\nupstream.cluster = ['a:1']\n{file}");
-        Config::build(Sources {
-            file: Some(("test", &file)),
-            environment: &[],
-            flags: Vec::new(),
-            cores: 1,
-            read_secret: &|_| Err(String::new()),
-        })
-        .unwrap()
-    }
+    use slotway_core::local::OnUncertain;
 
     #[test]
     fn defaults_of_the_configuration_are_those_of_the_engine() {
@@ -101,6 +95,29 @@ mod tests {
         assert_eq!(format!("{ours:?}"), format!("{engine:?}"));
         let live = LiveLimits::from(&config("").limits);
         assert_eq!(live.output, LiveLimits::default().output);
+    }
+
+    #[test]
+    fn defaults_of_a_listener_are_those_of_the_core() {
+        let ours = listener(&config("").listeners[0]);
+        let core = ListenerSettings {
+            admin_commands: true,
+            ..ListenerSettings::default()
+        };
+        assert_eq!(format!("{ours:?}"), format!("{core:?}"));
+    }
+
+    #[test]
+    fn choices_reach_the_engine() {
+        let config = config(
+            "listener.split = false\nlistener.fanout_requires_full_coverage = false\nlistener.fanout_partial = true\n\
+             listener.on_uncertain = 'close'\nupstream.fast_fail_uncovered = false\nupstream.resend_idempotent_writes = true",
+        );
+        let settings = listener(&config.listeners[0]);
+        assert!(!settings.split && !settings.fanout_requires_full_coverage);
+        assert!(settings.fanout_partial && settings.on_uncertain == OnUncertain::Close);
+        let limits = limits(&config);
+        assert!(limits.resend_idempotent_writes && !limits.fast_fail_uncovered);
     }
 
     #[test]

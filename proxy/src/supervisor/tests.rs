@@ -2,30 +2,28 @@
 
 use std::process::Command;
 
-use slotway_core::config::{Flag, Sources};
+use slotway_core::config::Sources;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::*;
 
-fn config() -> Config {
-    // Port 1 of loopback refuses connections.
-    let flags = [
-        (Flag::Cluster, "127.0.0.1:1"),
-        (Flag::Listen, "127.0.0.1:0"),
-        (Flag::Admin, "127.0.0.1:0"),
-        (Flag::Workers, "2"),
-    ];
+/// What this file says, for a cluster that is not there: port 1 of loopback refuses connections.
+pub(super) fn config(file: &str) -> Config {
+    let file = format!("upstream.cluster = ['127.0.0.1:1']\n{file}");
     Config::build(Sources {
-        file: Some(("test", "limits.max_clients = 3")),
+        file: Some(("test", &file)),
         environment: &[],
-        flags: flags.map(|(flag, value)| (flag, value.to_owned())).to_vec(),
+        flags: Vec::new(),
         cores: 1,
         read_secret: &|_| Err(String::new()),
     })
     .unwrap()
 }
+
+/// Two workers at free ports, for three clients.
+const SMALL: &str = "workers = 2\nlistener.listen = '127.0.0.1:0'\nadmin.listen = '127.0.0.1:0'\nlimits.max_clients = 3";
 
 async fn exchange(stream: &mut TcpStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -127,7 +125,7 @@ fn starts_without_a_cluster_answers_and_ends_on_a_signal() {
     let code = runtime.block_on(async {
         let mut signals = Signals::new().unwrap();
         let (sender, receiver) = oneshot::channel();
-        let served = serve(config(), &mut signals, None, |bound| {
+        let served = serve(config(SMALL), &mut signals, None, |bound| {
             sender.send(bound.clone()).unwrap();
         });
         let visited = async { visit(receiver.await.unwrap()).await };
@@ -142,7 +140,7 @@ fn a_taken_port_is_named_with_a_way_out() {
     let runtime = runtime().unwrap();
     let error = runtime.block_on(async {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut config = config();
+        let mut config = config(SMALL);
         config.listeners[0].listen = taken.local_addr().unwrap();
         let mut signals = Signals::new().unwrap();
         serve(config, &mut signals, None, |_| {

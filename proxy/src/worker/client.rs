@@ -226,7 +226,7 @@ fn outstanding(shared: &Shared, key: SessionKey) -> Option<(usize, usize, usize)
 const fn lingers(reason: CloseReason) -> bool {
     matches!(
         reason,
-        CloseReason::Quit | CloseReason::Protocol | CloseReason::Shutdown
+        CloseReason::Quit | CloseReason::Protocol | CloseReason::Shutdown | CloseReason::Uncertain
     )
 }
 

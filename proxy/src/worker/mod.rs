@@ -68,6 +68,8 @@ pub enum WorkerMessage {
     ),
     /// There is a new snapshot.
     SnapshotChanged,
+    /// Slots without an owner in the snapshot of this generation have none, say nodes that were asked then or later.
+    UncoveredConfirmed(u64, std::time::Instant),
     /// Take no more requests; end sessions as they become idle; then stop.
     Drain,
     /// Close the client with this id.

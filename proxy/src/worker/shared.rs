@@ -167,7 +167,12 @@ impl Shared {
 
     /// The time for the engine.
     pub(super) fn now(&self) -> Timestamp {
-        Timestamp::ZERO.after(self.start.elapsed())
+        self.time_of(Instant::now())
+    }
+
+    /// Another thread's time for the engine.
+    fn time_of(&self, instant: Instant) -> Timestamp {
+        Timestamp::ZERO.after(instant.saturating_duration_since(self.start))
     }
 
     /// Has the flush task run after everything that is ready now.
@@ -213,6 +218,12 @@ impl Shared {
                 }
             }
             WorkerMessage::SnapshotChanged => self.adopt_snapshot(),
+            WorkerMessage::UncoveredConfirmed(generation, since) => {
+                let since = self.time_of(since);
+                self.engine
+                    .borrow_mut()
+                    .confirm_uncovered(generation, since);
+            }
             WorkerMessage::Drain => self.drain(),
             WorkerMessage::KillClient(id) => self.kill(id),
             WorkerMessage::Collect(answer) => {

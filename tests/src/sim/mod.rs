@@ -14,7 +14,6 @@ mod answers;
 mod checks;
 mod clients;
 mod cluster;
-mod environment;
 mod faults;
 mod history;
 mod model;

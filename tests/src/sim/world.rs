@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use slotway_core::engine::{Action, Engine, SessionKey, Upstream};
+use slotway_core::local::testing::TestEnvironment;
 use slotway_core::metrics::CloseReason;
 use slotway_core::session::client_state::ClientState;
 use slotway_core::topology::Snapshot;
@@ -13,7 +14,6 @@ use slotway_core::topology::Snapshot;
 use super::Summary;
 use super::clients::Client;
 use super::cluster::Cluster;
-use super::environment::Nowhere;
 use super::model::{Model, Violation};
 use super::net::{Connection, Pending};
 use super::profile::Profile;
@@ -42,7 +42,7 @@ pub(super) struct World {
     pub(super) probes: u64,
     /// Until when time passes in ticks.
     pub(super) spell_until: u64,
-    environment: Rc<Nowhere>,
+    environment: Rc<TestEnvironment>,
     pub(super) snapshot: Arc<Snapshot>,
     /// Older topologies that may still reach the engine.
     pub(super) late: Vec<Snapshot>,
@@ -85,7 +85,7 @@ impl World {
             closed_in_use: 0,
             probes: 0,
             spell_until: 0,
-            environment: Rc::new(Nowhere::default()),
+            environment: Rc::new(TestEnvironment::default()),
             snapshot: Arc::new(Snapshot::empty()),
             late: Vec::new(),
             steps: 0,
@@ -178,7 +178,7 @@ impl World {
         let state = ClientState::new(self.next_client, address, address, false);
         let session = self
             .engine
-            .add_session(state, Rc::<Nowhere>::clone(&self.environment));
+            .add_session(state, Rc::<TestEnvironment>::clone(&self.environment));
         self.clients.push(Client::new(session, &mut self.model));
     }
 
@@ -264,7 +264,7 @@ impl World {
                 if self
                     .engine
                     .session(session)
-                    .is_some_and(|session| session.cut_off) =>
+                    .is_some_and(|session| session.cut_off.is_some()) =>
             {
                 self.leave(index, CloseReason::Error);
                 self.add_client();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{Action, Engine, Limits, LinkKey, LinkLoss, SessionKey, Upstream};
-use crate::local::{ClientRow, Environment, ListenerSettings, ProcessFacts, Secret, UpstreamFacts};
+use crate::local::testing::TestEnvironment;
+use crate::local::{ListenerSettings, Secret};
 use crate::metrics::CloseReason;
 use crate::resp::{Args, DecodeStep, Protocol, RequestDecoder, RequestLimits, write};
 use crate::session::client_state::ClientState;
@@ -17,35 +18,8 @@ use crate::topology::{Address, Hint, Node, NodeId, NodeState, Role, Snapshot, Sn
 /// Nodes of the played cluster; node `n` listens on port 7000 + n.
 pub(super) const NODES: u16 = 3;
 
-struct Double {
-    listener: ListenerSettings,
-}
-
-impl Environment for Double {
-    fn unix_micros(&self) -> u64 {
-        0
-    }
-    fn fill_random(&self, _: &mut [u8]) -> bool {
-        false
-    }
-    fn listener(&self) -> &ListenerSettings {
-        &self.listener
-    }
-    fn upstream(&self) -> UpstreamFacts {
-        UpstreamFacts::default()
-    }
-    fn process(&self) -> ProcessFacts {
-        ProcessFacts::default()
-    }
-    fn for_each_client(&self, _: &mut dyn FnMut(&ClientRow<'_>)) {}
-    fn with_client(&self, _: u64, _: &mut dyn FnMut(&ClientRow<'_>)) -> bool {
-        false
-    }
-    fn kill_client(&self, _: u64) -> bool {
-        false
-    }
-    fn client_changed(&self, _: &ClientState) {}
-}
+/// In place of a node's port: the slot has no owner.
+pub(super) const NOBODY: u16 = 0;
 
 /// One connection as the node sees it.
 struct Connection {
@@ -108,20 +82,22 @@ impl Driver {
     }
 
     pub(super) fn client(&mut self) -> SessionKey {
-        self.add_client(ListenerSettings::default())
+        self.client_of(ListenerSettings::default())
     }
 
     pub(super) fn client_with_password(&mut self, password: &str) -> SessionKey {
-        self.add_client(ListenerSettings {
+        self.client_of(ListenerSettings {
             passwords: vec![Secret::new(password.as_bytes())],
             ..ListenerSettings::default()
         })
     }
 
-    fn add_client(&mut self, listener: ListenerSettings) -> SessionKey {
+    /// A client that comes in by such a listener.
+    pub(super) fn client_of(&mut self, listener: ListenerSettings) -> SessionKey {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 6379));
         let state = ClientState::new(1, address, address, listener.password_required());
-        self.engine.add_session(state, Rc::new(Double { listener }))
+        self.engine
+            .add_session(state, Rc::new(TestEnvironment::of(listener)))
     }
 
     pub(super) fn send(&mut self, client: SessionKey, command: &str) {
@@ -250,6 +226,7 @@ impl Driver {
         *found.unwrap_or_else(|| panic!("no connection to {port}")).0
     }
 
+    /// A topology in which the slots of these keys belong to other nodes.
     pub(super) fn adopt(&mut self, generation: u64, moves: &[(&str, u16)]) {
         let moves: Vec<(Slot, u16)> = moves
             .iter()
@@ -258,6 +235,11 @@ impl Driver {
         self.engine
             .set_snapshot(Arc::new(snapshot(generation, &moves)));
         self.settle();
+    }
+
+    /// Discovery has asked the nodes just now: they agree that slots without an owner have none.
+    pub(super) fn confirm_uncovered(&mut self, generation: u64) {
+        self.engine.confirm_uncovered(generation, self.now);
     }
 
     /// Time passes as it does for a worker that runs.
@@ -420,8 +402,8 @@ fn owner_of(slot: Slot) -> u16 {
     7000 + slot.get() / (SLOT_COUNT / NODES + 1)
 }
 
-fn node_id(port: u16) -> String {
-    format!("{port:040}")
+pub(super) fn node_id(port: u16) -> String {
+    format!("{port:0<40}")
 }
 
 /// Three primaries with a third of the slots each, but for `moves`.
@@ -447,10 +429,10 @@ fn snapshot(generation: u64, moves: &[(Slot, u16)]) -> Snapshot {
             .iter()
             .find(|(moved, _)| *moved == slot)
             .map(|(_, port)| *port);
-        builder.assign(
-            slot,
-            nodes[usize::from(moved.unwrap_or_else(|| owner_of(slot)) - 7000)],
-        );
+        let owner = moved.unwrap_or_else(|| owner_of(slot));
+        if owner != NOBODY {
+            builder.assign(slot, nodes[usize::from(owner - 7000)]);
+        }
     }
     builder.build(generation)
 }

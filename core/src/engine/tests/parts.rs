@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::driver::{Driver, bulk};
 
 /// Three keys, one on each node.
-fn three_keys(driver: &Driver) -> [String; 3] {
+pub(super) fn three_keys(driver: &Driver) -> [String; 3] {
     [7000, 7001, 7002].map(|port| {
         (0..200)
             .map(|number| format!("k{number}"))

@@ -153,7 +153,7 @@ fn replies_to_a_handshake_that_was_not_written_cost_the_link_z3() {
     let link = connecting(&mut driver);
     driver.engine.on_link_connected(link);
     driver.engine.on_link_written(link, 5);
-    let id = format!("{:040}", driver.owner("k"));
+    let id = super::driver::node_id(driver.owner("k"));
     driver
         .engine
         .on_link_read(link, format!("+OK\r\n{}:9\r\n", bulk(&id)).as_bytes());

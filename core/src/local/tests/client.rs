@@ -1,8 +1,9 @@
 //! CLIENT.
 
+use super::fixture::{Fixture, new_client};
 use crate::local::Environment as _;
 use crate::local::LocalOutcome;
-use crate::local::testing::{Fixture, TestEnvironment, new_client};
+use crate::local::testing::TestEnvironment;
 use crate::session::client_state::ReplyMode;
 
 const SYNTAX: &str = "-ERR syntax error\r\n";

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::fixture::Fixture;
 use crate::command::id;
-use crate::local::testing::Fixture;
 use crate::local::{Announce, ClusterEmulation, ListenerSettings, refuse_cluster_disabled};
 
 /// SHA-1 of `10.0.0.1:6379 `.

@@ -1,6 +1,7 @@
 //! PING to HELLO.
 
-use crate::local::testing::{Fixture, TestEnvironment};
+use super::fixture::Fixture;
+use crate::local::testing::TestEnvironment;
 use crate::local::{ClusterEmulation, LocalOutcome, Secret};
 use crate::resp::Protocol;
 use crate::session::client_state::ReplyMode;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::local::testing::{Fixture, TestEnvironment};
+use super::fixture::Fixture;
+use crate::local::testing::TestEnvironment;
 use crate::local::{ClusterEmulation, OutputLimits, Secret};
 
 fn known(env: &mut TestEnvironment) {

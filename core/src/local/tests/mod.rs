@@ -3,12 +3,13 @@
 mod client;
 mod cluster;
 mod connection;
+mod fixture;
 mod info;
 mod records;
 
-use super::testing::Fixture;
 use super::{allowed_unauthenticated, parse_integer, write_not_yet};
 use crate::command::{Class, TABLE, id};
+use fixture::Fixture;
 
 #[test]
 fn integers_are_read_as_the_servers_read_them() {

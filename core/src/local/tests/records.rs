@@ -1,6 +1,6 @@
 //! SLOWLOG, COMMANDLOG, LATENCY, ACL.
 
-use crate::local::testing::Fixture;
+use super::fixture::Fixture;
 
 const BAD_COUNT: &str = "-ERR count should be greater than or equal to -1\r\n";
 const BAD_TYPE: &str =

@@ -53,7 +53,8 @@ pub(super) struct Round {
     prompt: usize,
     /// Names being looked up.
     look_ups: usize,
-    started: Instant,
+    /// Every view is of a node that was asked then or later.
+    pub(super) started: Instant,
     hedge_at: Instant,
 }
 

@@ -4,51 +4,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use slotway_core::engine::{Engine, SessionKey};
-use slotway_core::local::{
-    ClientRow, Environment, ListenerSettings, ProcessFacts, Secret, UpstreamFacts,
-};
+use slotway_core::local::testing::TestEnvironment;
+use slotway_core::local::{ListenerSettings, Secret};
 use slotway_core::resp::ReplyScanner;
 use slotway_core::session::client_state::ClientState;
-
-/// What local answers need, where there are no other clients.
-struct Nowhere {
-    listener: ListenerSettings,
-}
-
-impl Environment for Nowhere {
-    fn unix_micros(&self) -> u64 {
-        0
-    }
-
-    fn fill_random(&self, bytes: &mut [u8]) -> bool {
-        bytes.fill(0);
-        true
-    }
-
-    fn listener(&self) -> &ListenerSettings {
-        &self.listener
-    }
-
-    fn upstream(&self) -> UpstreamFacts {
-        UpstreamFacts::default()
-    }
-
-    fn process(&self) -> ProcessFacts {
-        ProcessFacts::default()
-    }
-
-    fn for_each_client(&self, _: &mut dyn FnMut(&ClientRow<'_>)) {}
-
-    fn with_client(&self, _: u64, _: &mut dyn FnMut(&ClientRow<'_>)) -> bool {
-        false
-    }
-
-    fn kill_client(&self, _: u64) -> bool {
-        false
-    }
-
-    fn client_changed(&self, _: &ClientState) {}
-}
 
 /// One client.
 pub(crate) struct Client {
@@ -70,7 +29,7 @@ impl Client {
             ..ListenerSettings::default()
         };
         Self {
-            key: engine.add_session(state, Rc::new(Nowhere { listener })),
+            key: engine.add_session(state, Rc::new(TestEnvironment::of(listener))),
             replies: Vec::new(),
             scanner: ReplyScanner::new(),
             partial: Vec::new(),
