@@ -177,7 +177,7 @@ fn verdict(class: Class, outcome: KeyOutcome, keys: &[&[u8]]) -> Option<String> 
     slots.dedup();
     match (class, slots.len()) {
         (Class::Split, 0 | 1) if !keys.is_empty() => Some("all keys share a slot: sent whole, to one node".to_owned()),
-        (Class::Split, slots) if slots > 1 => Some(format!("split into {slots} parts, one per slot; not atomic as a whole")),
+        (Class::Split, slots) if slots > 1 => Some(format!("split into {slots} parts, one per slot; not atomic as a whole (CROSSSLOT where the listener has split = false)")),
         (Class::SameSlot, slots) if slots > 1 => {
             Some("refused with CROSSSLOT: the keys have different slots. Give them a common {tag}, as in {user1}:a {user1}:b".to_owned())
         }
@@ -298,7 +298,7 @@ mod tests {
             "{split}"
         );
         assert!(
-            split.ends_with("so       split into 2 parts, one per slot; not atomic as a whole\n"),
+            split.ends_with("so       split into 2 parts, one per slot; not atomic as a whole (CROSSSLOT where the listener has split = false)\n"),
             "{split}"
         );
         assert!(explained("MGET {foo}a {foo}b").contains("sent whole, to one node"));
