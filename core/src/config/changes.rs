@@ -124,7 +124,7 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, b
     ]
 }
 
-fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 16] {
+fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 17] {
     let LimitsConfig {
         max_clients,
         max_clients_per_ip,
@@ -134,6 +134,7 @@ fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 
         park_count,
         park_bytes,
         park_timeout,
+        client_input_total_bytes,
         client_output_bytes,
         client_output_soft_bytes,
         client_output_soft_time,
@@ -166,6 +167,10 @@ fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 
         (
             &keys::LIMITS_PARK_TIMEOUT,
             park_timeout != newer.park_timeout,
+        ),
+        (
+            &keys::LIMITS_CLIENT_INPUT_TOTAL_BYTES,
+            client_input_total_bytes != newer.client_input_total_bytes,
         ),
         (
             &keys::LIMITS_CLIENT_OUTPUT_BYTES,

@@ -274,6 +274,9 @@ keys! {
     /// [PK1]: a failover takes the servers' cluster-node-timeout and a second or two.
     LIMITS_PARK_TIMEOUT "limits.park_timeout" "SLOTWAY_LIMITS_PARK_TIMEOUT" "" millis(0, HOUR, 10 * SECOND)
         => "A request waits this long, from its arrival, for a usable node.";
+    /// A gigabyte is one request of the utmost size, and as much as a machine for a proxy can spare.
+    LIMITS_CLIENT_INPUT_TOTAL_BYTES "limits.client_input_total_bytes" "SLOTWAY_LIMITS_CLIENT_INPUT_TOTAL_BYTES" "" size(MIB, 1024 * GIB, GIB)
+        => "Requests of all clients together, in part or not answered yet, shared evenly by the workers. Beyond it a client that has more than 64KiB of that is read no further until others are through. One at a time goes on, so that every request ends; it is disconnected if it brings less than 320KiB in 5s while others wait. In all never more than this, one max_request_bytes for each worker and 80KiB for each client.";
     /// [D13].
     LIMITS_CLIENT_OUTPUT_BYTES "limits.client_output_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_BYTES" "" size(MIB, 64 * GIB, 256 * MIB)
         => "Replies that a client does not read; beyond this it is disconnected (the hard limit of the servers' client-output-buffer-limit).";

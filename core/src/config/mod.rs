@@ -132,6 +132,8 @@ pub struct LimitsConfig {
     pub park_bytes: usize,
     /// How long after its arrival a request may still be parked.
     pub park_timeout: Duration,
+    /// Requests of all clients, in part or not answered yet, above which only clients with few are read on.
+    pub client_input_total_bytes: usize,
     /// Unread replies of one session that end it.
     pub client_output_bytes: usize,
     /// Unread replies of one session that end it when it has them for too long; 0 is no limit.

@@ -262,12 +262,10 @@ impl Engine {
         let Owed::Request(request) = entry.owed else {
             return;
         };
-        let link = &self.links[key.index()];
+        let link = &mut self.links[key.index()];
         let written = link.is_written(&entry);
-        let body = &mut self.requests[request].body;
-        body.clear();
-        body.extend_from_slice(link.request(&entry));
         let request_state = &mut self.requests[request];
+        link.take_body(&entry, &mut request_state.body);
         if request_state.session.is_none() {
             return self.requests.remove(request);
         }

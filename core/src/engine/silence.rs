@@ -37,6 +37,7 @@ impl Engine {
         if stall.is_zero() {
             return;
         }
+        self.request_memory.forgive(stall, self.now);
         for (_, link) in &mut self.links {
             link.progress = link.progress.after(stall).min(self.now);
         }

@@ -13,6 +13,7 @@ impl Engine {
     /// second.
     pub fn tick(&mut self) {
         self.watch_silence();
+        self.watch_foremost();
         self.retire_links();
         self.release_parked(false);
         self.run_pending();
@@ -112,6 +113,7 @@ impl Engine {
             parked_now: self.parked.len(),
             parked_bytes: self.parked_bytes,
             reply_bytes: self.reply_bytes,
+            request_bytes: self.request_bytes(),
             generation: self.snapshot.generation,
             links: links.collect(),
         }
