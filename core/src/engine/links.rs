@@ -266,8 +266,12 @@ impl Engine {
         let written = link.is_written(&entry);
         let request_state = &mut self.requests[request];
         link.take_body(&entry, &mut request_state.body);
-        if request_state.session.is_none() {
+        let Some(session) = request_state.session else {
             return self.requests.remove(request);
+        };
+        if self.sessions[session.index()].cut_off {
+            // Nobody will get the reply.
+            return self.fail(request, UNCERTAIN, Outcome::Uncertain, true);
         }
         if !written {
             self.metrics.retries[RetryReason::Unwritten.index()] += 1;
