@@ -2,12 +2,20 @@
 
 use anyhow::{Context, Result, ensure};
 use harness::{Cluster, Conn, Proxy, Version, encode, wait_until};
-use std::io::Read;
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 harness::on_full_matrix!(
     big_values_come_back_as_they_were,
     clients_that_read_nothing_cost_little_and_hold_up_nobody,
+);
+harness::on_release!(
+    uploads,
+    Valkey91,
+    many_uploads_at_once_end_within_the_memory_for_them,
+    half_an_upload_does_not_keep_others_waiting_for_ever,
+    one_big_request_takes_its_own_size,
 );
 
 const MIB: usize = 1 << 20;
@@ -101,5 +109,133 @@ fn clients_that_read_nothing_cost_little_and_hold_up_nobody(version: Version) ->
     for conn in &silent {
         ensure_value(conn, &value)?;
     }
+    Ok(())
+}
+
+/// A client that may have to wait for others while it sends.
+fn patient(proxy: &Proxy) -> Result<Conn> {
+    let conn = proxy.conn()?;
+    conn.stream().set_read_timeout(Some(PATIENCE))?;
+    conn.stream().set_write_timeout(Some(PATIENCE))?;
+    Ok(conn)
+}
+
+/// How long an upload may take when many of them wait for each other.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn many_uploads_at_once_end_within_the_memory_for_them(version: Version) -> Result<()> {
+    const CLIENTS: usize = 20;
+    const LENGTH: usize = 64 * MIB;
+    let cluster = Cluster::new(version).replicas(0).start()?;
+    let proxy = Proxy::new(&cluster)
+        .workers(1)
+        .config(
+            "limits.client_input_total_bytes = '128MiB'\n\
+             limits.max_bulk_bytes = '64MiB'\nlimits.max_request_bytes = '65MiB'\n",
+        )
+        .start()?;
+    let mut other = proxy.conn()?;
+    other.must("SET {k}small v")?;
+    let request = encode(&[b"SET".as_slice(), b"{k}big", &value(LENGTH)]);
+    let before = proxy.resident_bytes()?;
+    proxy.forget_peak()?;
+    let ended = AtomicUsize::new(0);
+    let upload = || -> Result<()> {
+        let mut conn = patient(&proxy)?;
+        conn.send_raw(&request)?;
+        ensure!(conn.read()?.is_ok());
+        ended.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    let (mut gets, mut longest) = (0, Duration::ZERO);
+    std::thread::scope(|scope| -> Result<()> {
+        let uploads: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(upload)).collect();
+        while uploads.iter().any(|upload| !upload.is_finished()) {
+            let asked = Instant::now();
+            ensure!(other.must("GET {k}small")?.text()? == "v");
+            longest = longest.max(asked.elapsed());
+            gets += 1;
+        }
+        for upload in uploads {
+            upload.join().ok().context("an upload panicked")??;
+        }
+        Ok(())
+    })?;
+    ensure!(ended.into_inner() == CLIENTS);
+    ensure!(gets > 100, "{gets} other requests in all that time");
+    ensure!(longest < Duration::from_secs(5), "one took {longest:?}");
+    let grown = proxy.peak_resident_bytes()?.saturating_sub(before);
+    // Buffers that grow may have room for twice what is in them.
+    let most = (2 * (128 + 65) + 64) * MIB;
+    ensure!(grown < most as u64, "{grown} bytes for {CLIENTS} uploads");
+    let held = proxy.metric("slotway_downstream_request_bytes")?;
+    ensure!(held < 0.5, "{held} bytes of requests are left");
+    ensure!(other.must("STRLEN {k}big")?.int()? == i64::try_from(LENGTH)?);
+    ensure!(disconnected(&proxy)? < 0.5);
+    Ok(())
+}
+
+fn disconnected(proxy: &Proxy) -> Result<f64> {
+    let name = "slotway_downstream_connections_closed_total";
+    Ok(proxy.metrics()?.sum(name, &[("reason", "input_limit")]))
+}
+
+fn half_an_upload_does_not_keep_others_waiting_for_ever(version: Version) -> Result<()> {
+    let cluster = Cluster::new(version).replicas(0).start()?;
+    let proxy = Proxy::new(&cluster)
+        .workers(1)
+        .config("limits.client_input_total_bytes = '32MiB'\n")
+        .start()?;
+    let mut silent = patient(&proxy)?;
+    let request = encode(&[b"SET".as_slice(), b"{k}half", &value(66 * MIB)]);
+    let (half, _) = request.split_at(33 * MIB);
+    silent.send_raw(half)?;
+    let held = || proxy.metric("slotway_downstream_request_bytes");
+    wait_until(Duration::from_secs(20), "the half is here", || {
+        Ok(held()? > f64::from(32 << 20))
+    })?;
+    let request = encode(&[b"SET".as_slice(), b"{k}whole", &value(16 * MIB)]);
+    let upload = || -> Result<()> {
+        let mut conn = patient(&proxy)?;
+        conn.send_raw(&request)?;
+        ensure!(conn.read()?.is_ok());
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let uploads: Vec<_> = (0..5).map(|_| scope.spawn(upload)).collect();
+        for upload in uploads {
+            upload.join().ok().context("an upload panicked")??;
+        }
+        Ok(())
+    })?;
+    ensure!(silent.read_to_close()?.is_empty());
+    ensure!((disconnected(&proxy)? - 1.0).abs() < 0.5);
+    let mut other = proxy.conn()?;
+    ensure!(other.must("EXISTS {k}half")?.int()? == 0);
+    ensure!(held()? < 0.5);
+    Ok(())
+}
+
+/// It is not copied on its way, and no more room is made for it than it needs.
+fn one_big_request_takes_its_own_size(version: Version) -> Result<()> {
+    const LENGTH: usize = 256 * MIB;
+    let cluster = Cluster::new(version).replicas(0).start()?;
+    let proxy = Proxy::new(&cluster).workers(1).start()?;
+    let conn = patient(&proxy)?;
+    let before = proxy.resident_bytes()?;
+    proxy.forget_peak()?;
+    let mut stream = conn.stream();
+    write!(stream, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${LENGTH}\r\n")?;
+    let piece = value(MIB);
+    for _ in 0..LENGTH / MIB {
+        stream.write_all(&piece)?;
+    }
+    stream.write_all(b"\r\n")?;
+    let mut reply = [0; 5];
+    stream.read_exact(&mut reply)?;
+    ensure!(&reply == b"+OK\r\n");
+    let grown = proxy.peak_resident_bytes()?.saturating_sub(before);
+    let most = (LENGTH + LENGTH / 2) as u64;
+    ensure!(grown < most, "{grown} bytes for a request of {LENGTH}");
     Ok(())
 }

@@ -12,6 +12,9 @@ use crate::time::Timestamp;
 /// Room a link keeps for requests when it has none.
 const KEPT_LOG: usize = 1 << 20;
 
+/// Requests of this size are not copied if they can be handed over with their buffer.
+pub const HANDED_OVER: usize = 1 << 20;
+
 /// Where a link is in its life.
 #[derive(Debug)]
 pub enum LinkPhase {
@@ -170,6 +173,34 @@ impl Link {
             start,
             end: self.end(),
         });
+    }
+
+    /// As [`Self::push`], for a request that is there as a buffer of its own. What it held is gone afterwards; a big one is taken
+    /// over as it is, if there is nothing else in the log.
+    pub fn push_body(&mut self, owed: Owed, body: &mut BytesMut, now: Timestamp) {
+        if body.len() < HANDED_OVER || !self.log.is_empty() {
+            self.push(owed, body, now);
+        } else {
+            let start = self.end();
+            self.push(owed, &[], now);
+            std::mem::swap(&mut self.log, body);
+            if let Some(entry) = self.in_flight.back_mut() {
+                entry.end = start + self.log.len() as u64;
+            }
+        }
+        body.clear();
+    }
+
+    /// Gives the request of `entry`, which is about to be popped, its own copy of its bytes; those of a big one that is alone as
+    /// they are.
+    pub fn take_body(&mut self, entry: &InFlight, body: &mut BytesMut) {
+        body.clear();
+        let request = self.request(entry);
+        if request.len() >= HANDED_OVER && request.len() == self.log.len() {
+            std::mem::swap(&mut self.log, body);
+        } else {
+            body.extend_from_slice(request);
+        }
     }
 
     /// Appends bytes of the handshake, for which no in-flight entry is kept.

@@ -13,6 +13,6 @@ mod handshake;
 mod link;
 
 pub use handshake::{Credentials, Handshake, HandshakeFailure};
-pub use link::{InFlight, Link, LinkPhase, Owed, Passage, give_back};
+pub use link::{HANDED_OVER, InFlight, Link, LinkPhase, Owed, Passage, give_back};
 
 pub(crate) use handshake::HandshakeStep;

@@ -222,6 +222,7 @@ impl Reader<'_> {
             park_bytes: self.size(&keys::LIMITS_PARK_BYTES),
             park_timeout: self.time(&keys::LIMITS_PARK_TIMEOUT),
             request_timeout: self.time(&keys::LIMITS_REQUEST_TIMEOUT),
+            client_input_total_bytes: self.size(&keys::LIMITS_CLIENT_INPUT_TOTAL_BYTES),
             client_output_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_BYTES),
             client_output_soft_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_SOFT_BYTES),
             client_output_soft_time: self.time(&keys::LIMITS_CLIENT_OUTPUT_SOFT_TIME),

@@ -151,7 +151,7 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, b
     ]
 }
 
-fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 17] {
+fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 18] {
     let LimitsConfig {
         max_clients,
         max_clients_per_ip,
@@ -162,6 +162,7 @@ fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 
         park_bytes,
         park_timeout,
         request_timeout,
+        client_input_total_bytes,
         client_output_bytes,
         client_output_soft_bytes,
         client_output_soft_time,
@@ -198,6 +199,10 @@ fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 
         (
             &keys::LIMITS_REQUEST_TIMEOUT,
             request_timeout != newer.request_timeout,
+        ),
+        (
+            &keys::LIMITS_CLIENT_INPUT_TOTAL_BYTES,
+            client_input_total_bytes != newer.client_input_total_bytes,
         ),
         (
             &keys::LIMITS_CLIENT_OUTPUT_BYTES,

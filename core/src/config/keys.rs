@@ -298,6 +298,9 @@ keys! {
     /// [D8].
     LIMITS_REQUEST_TIMEOUT "limits.request_timeout" "SLOTWAY_LIMITS_REQUEST_TIMEOUT" "" millis(0, HOUR, 15 * SECOND)
         => "A request that was sent to a node waits this long for its reply; then its client gets an error, and UNCERTAIN if it may have changed data. Scripts wait as long as they take. 0s is no limit.";
+    /// A gigabyte is one request of the utmost size, and as much as a machine for a proxy can spare.
+    LIMITS_CLIENT_INPUT_TOTAL_BYTES "limits.client_input_total_bytes" "SLOTWAY_LIMITS_CLIENT_INPUT_TOTAL_BYTES" "" size(MIB, 1024 * GIB, GIB)
+        => "Requests of all clients together, in part or not answered yet, shared evenly by the workers. Beyond it a client that has more than 64KiB of that is read no further until others are through. One at a time goes on, so that every request ends; it is disconnected if it brings less than 320KiB in 5s while others wait. In all never more than this, one max_request_bytes for each worker and 80KiB for each client.";
     /// [D13].
     LIMITS_CLIENT_OUTPUT_BYTES "limits.client_output_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_BYTES" "" size(MIB, 64 * GIB, 256 * MIB)
         => "Replies that a client does not read; beyond this it is disconnected (the hard limit of the servers' client-output-buffer-limit).";

@@ -147,6 +147,8 @@ pub struct LimitsConfig {
     pub park_timeout: Duration,
     /// How long a request that was sent waits for its reply; zero is no limit [D8].
     pub request_timeout: Duration,
+    /// Requests of all clients, in part or not answered yet, above which only clients with few are read on.
+    pub client_input_total_bytes: usize,
     /// Unread replies of one session that end it.
     pub client_output_bytes: usize,
     /// Unread replies of one session that end it when it has them for too long; 0 is no limit.

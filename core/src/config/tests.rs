@@ -58,6 +58,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.limits.park_bytes, 64 << 20);
     assert_eq!(config.limits.park_timeout, Duration::from_secs(10));
     assert_eq!(config.limits.request_timeout, Duration::from_secs(15));
+    assert_eq!(config.limits.client_input_total_bytes, 1 << 30);
     assert_eq!(config.limits.client_output_bytes, 256 << 20);
     assert_eq!(config.limits.client_output_soft_bytes, 64 << 20);
     assert_eq!(

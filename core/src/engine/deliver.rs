@@ -27,11 +27,12 @@ impl Engine {
         executed: bool,
     ) {
         debug_assert!(!reply.is_empty(), "every request has a reply");
-        let request = &mut self.requests[key];
-        let Some(session_key) = request.session else {
+        let Some(session_key) = self.requests[key].session else {
             return self.requests.remove(key);
         };
         let session = &mut self.sessions[session_key.index()];
+        session.request_bytes -= self.requests.set_bytes(key, 0);
+        let request = &mut self.requests[key];
         if request.disturbed {
             request.disturbed = false;
             session.disturbed -= 1;

@@ -4,7 +4,7 @@ use super::links::Route;
 use super::park::LOGIN_REFUSED;
 use super::request::{Launch, State};
 use super::{Engine, LinkKey, RequestKey, SessionKey};
-use crate::backend::Owed;
+use crate::backend::{Owed, give_back};
 use crate::metrics::Outcome;
 
 /// What goes before a request that was answered with ASK, in one piece with it [O5].
@@ -62,10 +62,12 @@ impl Engine {
         if asking {
             link.push(Owed::Asking, ASKING, self.now);
         }
-        link.push(Owed::Request(key), raw.unwrap_or(&request.body), self.now);
-        request.body.clear();
-        if request.body.capacity() > KEPT_BODY {
-            request.body = Vec::new();
+        match raw {
+            Some(raw) => link.push(Owed::Request(key), raw, self.now),
+            None => {
+                link.push_body(Owed::Request(key), &mut request.body, self.now);
+                give_back(&mut request.body, KEPT_BODY);
+            }
         }
         request.state = State::Sent(link_key);
         request.sent = self.now;

@@ -90,11 +90,12 @@ impl Engine {
         launch: Launch,
     ) {
         let parent = self.queue_parent(session, spec, launch);
+        self.count_request(parent, raw.len());
         let index = self.sessions[session.index()].queue.len() - 1;
         if self.may_send(session, index, parent) {
             self.dispatch(parent, Some(raw));
         } else {
-            self.hold(parent, raw);
+            self.hold(parent, Some(raw));
         }
     }
 
@@ -104,6 +105,7 @@ impl Engine {
             return self.park_unowned(parent, raw);
         }
         self.keep_body(parent, raw);
+        self.count_request(parent, 0);
         let raw = std::mem::take(&mut self.requests[parent].body);
         match self.requests[parent].shape.launch {
             Launch::FanOut => self.fan_out(parent, &raw),
@@ -204,6 +206,7 @@ impl Engine {
             entry.arrival = arrival;
             entry.several_keys.extend_from_slice(&part.several_keys);
             entry.body.extend_from_slice(&part.raw);
+            self.count_request(request, part.raw.len());
             self.expect_reply(request);
             self.groups[group.index()].parts.push(request);
             self.groups[group.index()].positions.push(part.positions);

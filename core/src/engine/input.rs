@@ -1,7 +1,9 @@
 //! From the bytes of a client to its commands.
 
-use super::{Engine, SessionKey};
-use crate::backend::give_back;
+use bytes::{Buf, BytesMut};
+
+use super::{Engine, RequestKey, SessionKey};
+use crate::backend::{HANDED_OVER, give_back};
 use crate::metrics::CloseReason;
 use crate::resp::{Args, DecodeStep, RequestDecoder, RequestError, RequestLimits, inline_to_resp};
 use crate::session::{PendingInput, Session};
@@ -12,21 +14,35 @@ const SPARE_INPUTS: usize = 64;
 /// Capacity above which an input buffer is given back instead of kept.
 const SPARE_CAPACITY: usize = 64 << 10;
 
+/// Whether the request that is being taken keeps the buffer it is in.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandOver {
+    /// It is copied.
+    #[default]
+    None,
+    /// It may: it is big, and little else is in the buffer.
+    Offered,
+    /// It does, and is started when it has it.
+    Accepted(RequestKey),
+}
+
 impl Engine {
     /// Takes bytes read from a client.
     pub fn on_client(&mut self, key: SessionKey, bytes: &[u8]) {
         self.metrics.downstream_read_bytes += bytes.len() as u64;
+        self.request_memory.note_read(bytes.len());
         let Some(session) = self.sessions.get_mut(key.index()) else {
             return;
         };
         match session.input.take() {
             Some(mut input) => {
-                input.bytes.extend_from_slice(bytes);
+                self.request_memory.note_taken(key, &input, bytes.len());
+                input.add(bytes, self.request_memory.is_ample_for(key));
                 self.take_from(key, input);
             }
             None => {
                 let mut decoder = std::mem::take(&mut self.decoder);
-                let used = self.take_commands(key, bytes, &mut decoder);
+                let used = self.take_commands(key, bytes, &mut decoder, false);
                 match bytes.get(used..) {
                     Some(rest) if !rest.is_empty() => self.keep_rest(key, rest, decoder),
                     _ => self.decoder = decoder,
@@ -44,29 +60,63 @@ impl Engine {
         if session.input.is_none() || !self.may_take(session) {
             return;
         }
-        if let Some(input) = self.sessions[key.index()].input.take() {
+        if let Some(input) = self.take_input(key) {
             self.take_from(key, input);
         }
     }
 
     fn take_from(&mut self, key: SessionKey, mut input: Box<PendingInput>) {
         let mut decoder = std::mem::take(&mut input.decoder);
-        let used = self.take_commands(key, &input.bytes, &mut decoder);
-        if used == input.bytes.len() {
-            input.decoder = decoder;
-            self.keep_spare_input(input);
-            return;
+        loop {
+            let used = self.take_commands(key, &input.bytes, &mut decoder, true);
+            if used > 0 {
+                self.request_memory.note_whole(key);
+            }
+            let HandOver::Accepted(request) = std::mem::take(&mut self.hand_over) else {
+                input.take_off(used);
+                break;
+            };
+            self.start_big(key, request, &mut input, used);
         }
-        bytes::Buf::advance(&mut input.bytes, used);
         input.decoder = decoder;
-        self.sessions[key.index()].input = Some(input);
+        if input.bytes.is_empty() {
+            self.keep_spare_input(input);
+            self.note_large(key, false);
+        } else {
+            self.put_input(key, input);
+        }
+    }
+
+    /// Whether the request that was taken just now is to keep its buffer.
+    fn is_handed_over(&mut self) -> bool {
+        if self.hand_over == HandOver::Offered {
+            // It needs none: it was answered here, refused, or split.
+            self.hand_over = HandOver::None;
+        }
+        self.hand_over != HandOver::None
+    }
+
+    /// Has a request that is the last one of the first `used` bytes sent as it is there, instead of a copy.
+    fn start_big(
+        &mut self,
+        session: SessionKey,
+        request: RequestKey,
+        input: &mut PendingInput,
+        used: usize,
+    ) {
+        let behind = input.bytes.get(used..).map(BytesMut::from);
+        let mut body = std::mem::replace(&mut input.bytes, behind.unwrap_or_default());
+        body.truncate(used);
+        body.advance(used - self.requests[request].bytes());
+        self.requests[request].body = body;
+        self.start(session, request, None);
     }
 
     fn keep_rest(&mut self, key: SessionKey, rest: &[u8], decoder: RequestDecoder) {
         let mut input = self.spare_inputs.pop().unwrap_or_default();
         input.bytes.extend_from_slice(rest);
         self.decoder = std::mem::replace(&mut input.decoder, decoder);
-        self.sessions[key.index()].input = Some(input);
+        self.put_input(key, input);
     }
 
     pub(super) fn keep_spare_input(&mut self, mut input: Box<PendingInput>) {
@@ -79,12 +129,14 @@ impl Engine {
     }
 
     /// Takes whole requests off the front of `bytes` while the session may take more; gives the number of bytes used. All of them
-    /// when the session ends, since nothing behind that point is a request any more.
+    /// when the session ends, since nothing behind that point is a request any more. If the bytes are a buffer of the session's own
+    /// (`owned`), it ends behind a big request that is to be handed over.
     fn take_commands(
         &mut self,
         key: SessionKey,
         bytes: &[u8],
         decoder: &mut RequestDecoder,
+        owned: bool,
     ) -> usize {
         let mut used = 0;
         while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
@@ -103,8 +155,14 @@ impl Engine {
                 Ok(DecodeStep::Skip { len }) => used += len,
                 Ok(DecodeStep::Command { len }) => {
                     let raw = rest.get(..len).unwrap_or_default();
+                    if owned && len >= HANDED_OVER && rest.len() - len <= SPARE_CAPACITY {
+                        self.hand_over = HandOver::Offered;
+                    }
                     self.command(key, raw, Args::new(raw, decoder.ranges()));
                     used += len;
+                    if self.hand_over != HandOver::None && self.is_handed_over() {
+                        break;
+                    }
                 }
                 Ok(DecodeStep::Inline { line_len, len }) => {
                     self.inline(key, rest.get(..line_len).unwrap_or_default(), decoder);

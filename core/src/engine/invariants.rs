@@ -21,6 +21,7 @@ impl Engine {
         }
         let replies = self.sessions.iter().map(|(_, session)| session.reply_bytes);
         assert_eq!(replies.sum::<usize>(), self.reply_bytes);
+        self.check_request_memory();
         assert_eq!(groups, self.groups.len(), "every group is in a queue");
         known += self.check_parked();
         for (index, _) in &self.links {
@@ -35,8 +36,10 @@ impl Engine {
         assert!(!session.unsettled, "nothing is left for later");
         let (mut requests, mut groups, mut disturbed, mut barriers) = (0, 0, 0, 0);
         let mut replies = session.out.len();
+        let mut bytes = 0;
         self.for_each_outstanding(session, |request| {
             requests += 1;
+            bytes += request.bytes();
             disturbed += u32::from(request.disturbed);
             replies += request.reply_bytes as usize;
         });
@@ -45,6 +48,7 @@ impl Engine {
             "disturbed requests are counted"
         );
         assert_eq!(replies, session.reply_bytes, "replies are counted");
+        assert_eq!(bytes, session.request_bytes, "requests are counted");
         for key in &session.queue {
             let request = &self.requests[*key];
             barriers += u32::from(request.shape.barrier && !request.is_done());
@@ -57,6 +61,35 @@ impl Engine {
             "a known reply is due at once"
         );
         (requests, groups)
+    }
+
+    /// Checks that each request counts with the bytes there are of it, wherever they are.
+    fn check_request_memory(&self) {
+        let mut sum = 0;
+        for request in self.requests.iter() {
+            sum += request.bytes();
+            match request.state {
+                State::Held | State::Parked | State::Waiting(_) | State::Refused(_) => {
+                    assert_eq!(request.bytes(), request.body.len(), "{:?}", request.state);
+                }
+                State::Done { .. } | State::Group(_) => assert_eq!(request.bytes(), 0),
+                // In its link's log, see there; or over since it came.
+                State::Sent(_) | State::New => {}
+            }
+        }
+        assert_eq!(sum, self.requests.bytes(), "bytes of requests are counted");
+        let pending = self
+            .sessions
+            .iter()
+            .map(|(_, session)| session.input_bytes());
+        assert_eq!(pending.sum::<usize>(), self.request_memory.pending);
+        let mut large = 0;
+        for (_, session) in &self.sessions {
+            let has_much = session.input_bytes() > self.limits.request_share;
+            assert_eq!(session.large, has_much, "those with much are known");
+            large += usize::from(has_much);
+        }
+        assert_eq!(large, self.request_memory.large.len());
     }
 
     /// Checks the parked requests; gives the number of those whose client has gone.
@@ -102,13 +135,16 @@ impl Engine {
         }
         let sent = || {
             link.in_flight().filter_map(|entry| match entry.owed {
-                Owed::Request(request) | Owed::Orphan(request) => Some(request),
+                Owed::Request(request) | Owed::Orphan(request) => Some((request, entry)),
                 Owed::Asking | Owed::Probe => None,
             })
         };
-        for request in sent() {
+        for (request, entry) in sent() {
             assert_eq!(self.requests[request].state, State::Sent(key));
+            let length = link.request(entry).len();
+            assert_eq!(self.requests[request].bytes(), length, "its bytes are here");
         }
+        let sent = || sent().map(|(request, _)| request);
         let requests = link.waiting.iter().copied().chain(sent());
         requests
             .filter(|request| self.is_abandoned(*request))
@@ -141,6 +177,7 @@ impl Engine {
         self.check_invariants();
         assert_eq!(self.requests.len(), 0, "no request is left");
         assert_eq!(self.reply_bytes, 0, "no reply is left");
+        assert_eq!(self.requests.bytes(), 0, "no byte of a request is counted");
         // A handshake or a PING under way is nobody's request.
         for (_, link) in self
             .links

@@ -46,6 +46,10 @@ pub struct Limits {
     pub pass_on_bytes: usize,
     /// Bytes taken in from a client that does not read its replies, while its requests wait.
     pub input_ahead_bytes: usize,
+    /// Requests of all sessions of one worker, in part or not answered yet, above which only sessions with few are read on.
+    pub request_bytes: usize,
+    /// How much a session with few has.
+    pub request_share: usize,
     /// Reply bytes a client has not read above which it is disconnected [D13].
     pub output_max_bytes: usize,
     /// The same, as much as which it may have for `output_soft_time` [D13]; 0 is no limit.
@@ -78,6 +82,8 @@ impl Default for Limits {
             reply_bytes: 256 << 20,
             pass_on_bytes: 128 << 10,
             input_ahead_bytes: 64 << 20,
+            request_bytes: 1 << 30,
+            request_share: 64 << 10,
             output_max_bytes: 256 << 20,
             output_soft_bytes: 64 << 20,
             output_soft_time: Duration::from_secs(60),

@@ -261,13 +261,16 @@ impl Engine {
             Owed::Orphan(orphan) => return self.end_orphan(orphan),
             Owed::Asking | Owed::Probe => return,
         };
-        let link = &self.links[key.index()];
+        let link = &mut self.links[key.index()];
         let written = link.is_written(&entry);
-        let body = &mut self.requests[request].body;
-        body.clear();
-        body.extend_from_slice(link.request(&entry));
-        if self.requests[request].session.is_none() {
+        let request_state = &mut self.requests[request];
+        link.take_body(&entry, &mut request_state.body);
+        let Some(session) = request_state.session else {
             return self.requests.remove(request);
+        };
+        if self.sessions[session.index()].cut_off.is_some() {
+            // Nobody will get the reply.
+            return self.fail(request, UNCERTAIN, Outcome::Uncertain, true);
         }
         if !written {
             self.metrics.retries[RetryReason::Unwritten.index()] += 1;

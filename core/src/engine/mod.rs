@@ -32,6 +32,7 @@ mod refusal;
 mod replies;
 mod reply_memory;
 mod request;
+mod request_memory;
 mod resend;
 mod sessions;
 mod silence;
@@ -57,10 +58,12 @@ use crate::session::{PendingInput, Session};
 use crate::time::Timestamp;
 use crate::topology::{Address, AddressMap, Hint, Snapshot};
 use group::Group;
+use input::HandOver;
 use nodes::Nodes;
 use park::Parked;
 use reply_memory::ReplySizes;
 use request::RequestTable;
+use request_memory::RequestMemory;
 use uncovered::Confirmation;
 
 /// What the shell must do.
@@ -108,6 +111,7 @@ pub struct Engine {
     reply_sizes: ReplySizes,
     /// Sum of [`Session::reply_bytes`].
     reply_bytes: usize,
+    request_memory: RequestMemory,
     dirty_sessions: Vec<SessionKey>,
     dirty_links: Vec<LinkKey>,
     unsettled: Vec<SessionKey>,
@@ -119,6 +123,7 @@ pub struct Engine {
     rng: fastrand::Rng,
     metrics: WorkerMetrics,
     decoder: RequestDecoder,
+    hand_over: HandOver,
     keys: KeyList,
     several_keys: Vec<KeyHash>,
     scratch: Vec<u8>,
@@ -148,6 +153,7 @@ impl Engine {
             parked: Parked::default(),
             reply_sizes: ReplySizes::default(),
             reply_bytes: 0,
+            request_memory: RequestMemory::default(),
             dirty_sessions: Vec::new(),
             dirty_links: Vec::new(),
             unsettled: Vec::new(),
@@ -158,6 +164,7 @@ impl Engine {
             rng: fastrand::Rng::with_seed(seed),
             metrics: WorkerMetrics::default(),
             decoder: RequestDecoder::default(),
+            hand_over: HandOver::None,
             keys: KeyList::default(),
             several_keys: Vec::new(),
             scratch: Vec::new(),
@@ -216,6 +223,7 @@ impl Engine {
             self.settle(key);
             self.resume_input(key);
         }
+        self.watch_request_memory();
     }
 
     fn mark_session_dirty(&mut self, key: SessionKey) {

@@ -46,6 +46,7 @@ impl Engine {
             return self.links[link.index()].unwatch(position, Owed::Request(key));
         }
         let (sent, several_keys) = (request.sent, request.several_keys.clone());
+        let bytes = request.bytes();
         let watcher = session.filter(|_| request.is_write());
         let orphan = self.requests.insert_for(watcher, shape, self.now);
         let entry = &mut self.requests[orphan];
@@ -57,6 +58,8 @@ impl Engine {
             self.sessions[session.index()].orphans.push(orphan);
             self.disturb(orphan);
         }
+        // Its bytes are in the log of the link as before.
+        self.count_request(orphan, bytes);
         self.links[link.index()].unwatch(position, Owed::Orphan(orphan));
         self.metrics.timed_out += 1;
         self.tell_timeout(key);
@@ -80,6 +83,7 @@ impl Engine {
         if let Some(session) = self.requests[key].session {
             let state = &mut self.sessions[session.index()];
             state.orphans.retain(|orphan| *orphan != key);
+            state.request_bytes -= self.requests.set_bytes(key, 0);
             state.disturbed -= 1;
             self.mark_unsettled(session);
         }

@@ -153,9 +153,7 @@ impl Engine {
             return self.fail(request, reply, Outcome::NodeError, true);
         };
         let node = link.node;
-        let body = &mut self.requests[request].body;
-        body.clear();
-        body.extend_from_slice(link.request(&entry));
+        link.take_body(&entry, &mut self.requests[request].body);
         link.pop();
         self.on_refusal(node, request, &refusal, reply);
     }

@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use super::keys::{GroupKey, LinkKey, NodeKey, RequestKey, SessionKey};
 use crate::command::Spec;
 use crate::metrics::Outcome;
@@ -107,12 +109,14 @@ pub(crate) struct Request {
     pub(crate) resends: u8,
     pub(crate) waits: u8,
     pub(crate) outcome: Outcome,
+    /// What it takes itself, while it is not answered.
+    bytes: u32,
     /// What its reply takes, or is expected to take.
     pub(crate) reply_bytes: u32,
     /// The hash of each key if there are several; kept with its capacity.
     pub(crate) several_keys: Vec<KeyHash>,
     /// The request, while it is in no link's log.
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: BytesMut,
     /// The reply while it waits for its turn, or the last refusal.
     pub(crate) reply: Vec<u8>,
 }
@@ -163,6 +167,11 @@ impl Request {
         }
     }
 
+    /// Bytes of the request, while it is not answered.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
     pub(crate) const fn is_done(&self) -> bool {
         matches!(self.state, State::Done { .. })
     }
@@ -173,6 +182,8 @@ impl Request {
 pub(crate) struct RequestTable {
     entries: Vec<Request>,
     free: Vec<RequestKey>,
+    /// Sum of [`Request::bytes`].
+    bytes: usize,
 }
 
 impl RequestTable {
@@ -231,9 +242,10 @@ impl RequestTable {
             resends: 0,
             waits: 0,
             outcome: Outcome::Ok,
+            bytes: 0,
             reply_bytes: 0,
             several_keys: Vec::new(),
-            body: Vec::new(),
+            body: BytesMut::new(),
             reply: Vec::new(),
         });
         key
@@ -241,14 +253,38 @@ impl RequestTable {
 
     /// Ends a request. The key must be in no list any more.
     pub(crate) fn remove(&mut self, key: RequestKey) {
+        self.set_bytes(key, 0);
         let entry = &mut self.entries[key.index()];
-        for buffer in [&mut entry.body, &mut entry.reply] {
-            buffer.clear();
-            if buffer.capacity() > KEPT_CAPACITY {
-                *buffer = Vec::new();
-            }
+        entry.body.clear();
+        if entry.body.capacity() > KEPT_CAPACITY {
+            entry.body = BytesMut::new();
+        }
+        entry.reply.clear();
+        if entry.reply.capacity() > KEPT_CAPACITY {
+            entry.reply = Vec::new();
         }
         self.free.push(key);
+    }
+
+    /// Notes what a request takes; gives what it took before.
+    #[inline]
+    pub(crate) fn set_bytes(&mut self, key: RequestKey, bytes: usize) -> usize {
+        let entry = &mut self.entries[key.index()];
+        // A request is shorter than its limit, which is a `u32`.
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut entry.bytes, bytes) as usize;
+        self.bytes = self.bytes + bytes as usize - before;
+        before
+    }
+
+    /// What all of them take.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Every outstanding request, and entries that are free.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Request> {
+        self.entries.iter()
     }
 
     /// Number of outstanding requests, parts included.

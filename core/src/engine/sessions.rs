@@ -42,11 +42,16 @@ impl Engine {
             self.lose_link(link, LinkLoss::Retired);
         }
         if let Some(input) = session.input.take() {
+            self.request_memory.pending -= input.bytes.len();
             self.keep_spare_input(input);
+        }
+        if session.large {
+            self.request_memory.strike_out(key);
         }
         if session.unsettled {
             self.unsettled.retain(|other| *other != key);
         }
+        self.watch_request_memory();
     }
 
     /// Cuts a request loose from its session; ends it at once if no node and no list has it.
@@ -92,12 +97,18 @@ impl Engine {
             .map_or(&[], |session| &session.out)
     }
 
-    /// Whether the driver should read from this client. False for a full pipeline, unread replies, or a session that is ending.
+    /// Whether the driver should read from this client. False for a full pipeline, unread replies, a session that is ending, or too
+    /// many bytes of requests.
     #[must_use]
     pub fn wants_input(&self, key: SessionKey) -> bool {
-        self.sessions.get(key.index()).is_some_and(|session| {
-            session.closing.is_none() && (self.may_take(session) || self.reads_ahead(session))
-        })
+        self.sessions
+            .get(key.index())
+            .is_some_and(|session| self.could_be_read(session) && !self.is_held_back(key, session))
+    }
+
+    /// Whether the session could use more input if there were memory for it.
+    pub(super) fn could_be_read(&self, session: &Session) -> bool {
+        session.closing.is_none() && (self.may_take(session) || self.reads_ahead(session))
     }
 
     /// A client may send all it has before it reads any reply. So that both do not wait for each other, its bytes are taken in,
@@ -127,7 +138,8 @@ impl Engine {
             return Some(CloseReason::OutputSoftLimit);
         }
         let reason = session.closing?;
-        (session.queue.is_empty() && session.out.is_empty()).then_some(reason)
+        let is_evicted = reason == CloseReason::InputLimit;
+        (is_evicted || session.queue.is_empty() && session.out.is_empty()).then_some(reason)
     }
 
     /// Notes since when the session has had more unread replies than the soft limit without a break [D13]. To be called whenever

@@ -38,6 +38,7 @@ impl Engine {
             return;
         }
         self.patient_until = self.now.after(LONGEST_TICK);
+        self.request_memory.forgive(stall, self.now);
         for (_, link) in &mut self.links {
             link.progress = link.progress.after(stall).min(self.now);
         }

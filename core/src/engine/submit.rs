@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::input::HandOver;
 use super::request::{Launch, Shape, State};
 use super::{Engine, SessionKey, passage};
 use crate::command::{
@@ -104,13 +105,29 @@ impl Engine {
             .several_keys
             .append(&mut self.several_keys);
         self.expect_reply(request);
+        self.requests.set_bytes(request, raw.len());
         let state = &mut self.sessions[session.index()];
+        state.request_bytes += raw.len();
         state.queue.push_back(request);
         if !state.client.permit_reply() {
             self.requests[request].visible = false;
         }
-        if keyed && self.is_undisturbed(session) {
-            self.dispatch(request, Some(raw));
+        if self.hand_over == HandOver::Offered {
+            self.hand_over = HandOver::Accepted(request);
+        } else {
+            self.start(session, request, Some(raw));
+        }
+    }
+
+    /// Sends a request that is the last one of its session's queue, or keeps it until it may be sent.
+    pub(super) fn start(
+        &mut self,
+        session: SessionKey,
+        request: super::RequestKey,
+        raw: Option<&[u8]>,
+    ) {
+        if self.requests[request].shape.keyed && self.is_undisturbed(session) {
+            self.dispatch(request, raw);
         } else {
             self.start_in_order(session, request, raw);
         }
@@ -139,22 +156,27 @@ impl Engine {
         state.disturbed == 0 && state.barriers == 0 && state.sent_generation == generation
     }
 
-    fn start_in_order(&mut self, session: SessionKey, request: super::RequestKey, raw: &[u8]) {
+    fn start_in_order(
+        &mut self,
+        session: SessionKey,
+        request: super::RequestKey,
+        raw: Option<&[u8]>,
+    ) {
         let state = &mut self.sessions[session.index()];
         if self.requests[request].shape.barrier {
             state.barriers += 1;
         }
         let index = state.queue.len() - 1;
         if self.may_send(session, index, request) {
-            self.dispatch(request, Some(raw));
+            self.dispatch(request, raw);
         } else {
             self.hold(request, raw);
         }
     }
 
     /// Keeps a request until those it must follow are through [O2].
-    pub(super) fn hold(&mut self, request: super::RequestKey, raw: &[u8]) {
-        self.keep_body(request, Some(raw));
+    pub(super) fn hold(&mut self, request: super::RequestKey, raw: Option<&[u8]>) {
+        self.keep_body(request, raw);
         self.hold_part(request);
     }
 

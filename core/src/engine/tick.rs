@@ -14,6 +14,7 @@ impl Engine {
     pub fn tick(&mut self) {
         self.watch_silence();
         self.end_overdue();
+        self.watch_foremost();
         self.retire_links();
         self.release_due();
         self.run_pending();
@@ -141,6 +142,7 @@ impl Engine {
             parked_now: self.parked.len(),
             parked_bytes: self.parked.bytes(),
             reply_bytes: self.reply_bytes,
+            request_bytes: self.request_bytes(),
             generation: self.snapshot.generation,
             links: links.collect(),
         }

@@ -96,6 +96,8 @@ labelled! {
         OutputLimit => "output_limit",
         /// The client had many replies unread for too long.
         OutputSoftLimit => "output_soft_limit",
+        /// The client kept others waiting with a request that did not become whole, when there was no memory for theirs.
+        InputLimit => "input_limit",
         /// The client did nothing for too long.
         Idle => "idle",
         /// CLIENT KILL.
@@ -217,6 +219,8 @@ pub struct WorkerReport {
     pub parked_bytes: usize,
     /// Bytes of replies that clients have not read, and of those expected.
     pub reply_bytes: usize,
+    /// Bytes of requests that are not answered, in part or whole.
+    pub request_bytes: usize,
     /// Generation of the snapshot in use.
     pub generation: u64,
     /// Connections to nodes.

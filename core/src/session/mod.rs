@@ -13,7 +13,7 @@ pub mod client_state;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use crate::command::CommandId;
 use crate::engine::{LinkKey, RequestKey};
@@ -23,6 +23,15 @@ use crate::resp::RequestDecoder;
 use crate::time::Timestamp;
 use client_state::ClientState;
 
+/// What is read beyond the end of an argument fits in here, as a rule.
+const ROOM_BEHIND: usize = 64 << 10;
+
+/// While most of an argument is missing, room is made for so many times what is there.
+const GROWTH: usize = 8;
+
+/// So much room is not kept for little.
+const MUCH_ROOM: usize = 1 << 20;
+
 /// Bytes of a client that could not be taken yet, and how far they were scanned.
 #[derive(Debug, Default)]
 pub struct PendingInput {
@@ -30,6 +39,35 @@ pub struct PendingInput {
     pub bytes: BytesMut,
     /// Scan state of that request.
     pub decoder: RequestDecoder,
+}
+
+impl PendingInput {
+    /// Adds bytes that were read. If there may be room for all of the argument they belong to (`amply`), it is made when a part of it
+    /// is there that is worth it, for announcing one costs a client nothing; else for twice what is there.
+    pub fn add(&mut self, bytes: &[u8], amply: bool) {
+        let length = self.bytes.len() + bytes.len();
+        if amply
+            && length > self.bytes.capacity()
+            && let Some(expected) = self.decoder.expected_len()
+        {
+            let room = expected + ROOM_BEHIND;
+            let room = if room <= length * 2 * GROWTH {
+                room
+            } else {
+                length * GROWTH
+            };
+            self.bytes.reserve(room - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes the first `count` bytes off, and gives back the room they took if it was much.
+    pub fn take_off(&mut self, count: usize) {
+        self.bytes.advance(count);
+        if self.bytes.len() <= ROOM_BEHIND && self.bytes.try_reclaim(MUCH_ROOM) {
+            self.bytes = BytesMut::from(&*self.bytes);
+        }
+    }
 }
 
 /// One client connection.
@@ -48,6 +86,8 @@ pub struct Session {
     pub out: BytesMut,
     /// Bytes of `out`, of replies that wait for their turn, and of those expected for outstanding requests.
     pub reply_bytes: usize,
+    /// Bytes of outstanding requests.
+    pub request_bytes: usize,
     /// Since when `out` is above the soft limit, as far as it was looked at; [`Timestamp::NEVER`] if it is not [D13].
     pub overfull_since: Timestamp,
     /// Snapshot generation by which the outstanding requests were routed; [`Self::MIXED`] if they differ [O1].
@@ -69,6 +109,8 @@ pub struct Session {
     pub last_command: Option<CommandId>,
     /// Listed among the sessions with bytes to write or news for the shell.
     pub dirty: bool,
+    /// Listed among the sessions with much pending input.
+    pub large: bool,
     /// Listed among the sessions whose order must be looked at again.
     pub unsettled: bool,
 }
@@ -88,6 +130,7 @@ impl Session {
             input: None,
             out: BytesMut::new(),
             reply_bytes: 0,
+            request_bytes: 0,
             overfull_since: Timestamp::NEVER,
             sent_generation: 0,
             disturbed: 0,
@@ -98,6 +141,7 @@ impl Session {
             holds: None,
             last_command: None,
             dirty: false,
+            large: false,
             unsettled: false,
         }
     }

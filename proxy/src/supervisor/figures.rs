@@ -125,6 +125,7 @@ mod tests {
             parked_now: 3,
             parked_bytes: 0,
             reply_bytes: 0,
+            request_bytes: 0,
             generation: 0,
             links: Vec::new(),
         };

@@ -29,6 +29,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         },
         park_max_requests: given.park_count.div_ceil(workers),
         park_max_bytes: given.park_bytes.div_ceil(workers),
+        request_bytes: given.client_input_total_bytes.div_ceil(workers),
         node_timeout: config.upstream.node_timeout,
         output_pause_bytes: given.client_output_pause_bytes,
         output_max_bytes: given.client_output_bytes,

@@ -63,7 +63,8 @@ fn quiet_for(engine: &Engine, key: SessionKey, client: &mut Client, now: Timesta
     let is_owed = engine
         .session(key)
         .is_some_and(|session| !session.queue.is_empty());
-    if is_owed {
+    // It may have sent what is not read.
+    if is_owed || engine.holds_back(key) {
         client.quiet_since = None;
         return Duration::ZERO;
     }

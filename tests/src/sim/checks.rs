@@ -9,7 +9,7 @@ use super::model::Violation;
 use super::world::World;
 
 /// No client asks for more in one request.
-const LARGEST_REQUEST: usize = 5_000;
+pub(super) const LARGEST_REQUEST: u32 = 5_000;
 
 impl World {
     /// Fetches what the engine wants done, and checks it while what led to it is fresh.
@@ -95,6 +95,8 @@ impl World {
     /// Bounds of each session [O9] [D13].
     pub(super) fn check_bounds(&self) -> Result<(), Violation> {
         let limits = &self.profile.limits;
+        let mut requests = 0;
+        let mut most = limits.request_bytes + LARGEST_REQUEST as usize;
         for client in &self.clients {
             let Some(session) = self.engine.session(client.session) else {
                 return Err("a session is gone".to_owned());
@@ -106,9 +108,15 @@ impl World {
                 ));
             }
             let input = session.input_bytes();
-            if input > limits.input_ahead_bytes + client.largest_batch + LARGEST_REQUEST {
+            if input > limits.input_ahead_bytes + client.largest_batch + LARGEST_REQUEST as usize {
                 return Err(format!("{input} bytes of one session are held back"));
             }
+            requests += session.request_bytes + input;
+            // The parts of a command take a little more than the whole.
+            most += limits.request_share + 4 * client.largest_batch;
+        }
+        if requests > most {
+            return Err(format!("requests take {requests} bytes of {most} [Z6]"));
         }
         Ok(())
     }

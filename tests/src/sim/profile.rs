@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use slotway_core::engine::Limits;
+use slotway_core::resp::RequestLimits;
+
+use super::checks::LARGEST_REQUEST;
 
 /// Slots that requests use; the others only make the topology whole.
 pub(super) const HOT_SLOTS: usize = 6;
@@ -146,7 +149,7 @@ impl Profile {
             max_redirects: *pick(rng, &[1, 6, 6]),
             max_resends: *pick(rng, &[0, 2, 2]),
             links_per_node: *pick(rng, &[1, 1, 2, 3]),
-            ..Limits::default()
+            ..memory_for_requests(rng)
         };
         let limits = if gentle {
             Limits {
@@ -183,6 +186,20 @@ impl Profile {
             kernel: *pick(rng, &[60, 300, 1 << 20]),
             limits,
         }
+    }
+}
+
+/// Not drawn from `rng` itself, so that its seeds keep their meaning.
+fn memory_for_requests(rng: &Rng) -> Limits {
+    let mut rng = Rng::with_seed(rng.clone().u64(..));
+    Limits {
+        request: RequestLimits {
+            max_request_bytes: LARGEST_REQUEST,
+            ..RequestLimits::DEFAULT
+        },
+        request_bytes: *pick(&mut rng, &[0, 500, 5_000, 1 << 30, 1 << 30]),
+        request_share: 100,
+        ..Limits::default()
     }
 }
 

@@ -270,6 +270,12 @@ impl World {
                 self.add_client();
                 Ok(())
             }
+            // It kept others waiting.
+            Some(CloseReason::InputLimit) => {
+                self.leave(index, CloseReason::InputLimit);
+                self.add_client();
+                Ok(())
+            }
             Some(_) if self.clients[index].ended => {
                 if !self.clients[index].expected.is_empty()
                     || self.clients[index].has_part_of_a_reply()

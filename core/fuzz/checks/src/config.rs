@@ -133,6 +133,7 @@ fn write_limits(out: &mut Toml, config: &Config) {
     out.line("park_bytes", limits.park_bytes);
     out.time("park_timeout", limits.park_timeout);
     out.time("request_timeout", limits.request_timeout);
+    out.line("client_input_total_bytes", limits.client_input_total_bytes);
     out.line("client_output_bytes", limits.client_output_bytes);
     out.line(
         "client_output_pause_bytes",

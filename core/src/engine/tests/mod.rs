@@ -10,6 +10,7 @@ mod parts;
 mod passage;
 mod reconnect;
 mod reply_memory;
+mod request_memory;
 mod silence;
 mod soft_limit;
 mod topology;

@@ -96,6 +96,24 @@ fn a_client_in_the_middle_of_a_string_is_disconnected_when_the_node_dies() {
     assert_eq!(driver.output(other), bulk("v"), "a read is sent again [D3]");
 }
 
+/// Its client is disconnected and would not get the reply.
+#[test]
+fn a_read_that_was_cut_off_is_not_sent_again() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let node = driver.owner("k");
+    driver.send(client, "GET k");
+    driver.send(client, "GET k");
+    driver.reply(node, &value(MIB)[..500 * KIB]);
+    driver.cut(node);
+    driver.pass(Duration::from_millis(200));
+    assert!(!driver.is_connected(node), "there is nothing to ask");
+    assert_eq!(driver.engine.metrics().retries.iter().sum::<u64>(), 0);
+    assert_eq!(driver.engine.must_close(client), Some(CloseReason::Error));
+    driver.leave(client);
+    driver.engine.check_nothing_left();
+}
+
 #[test]
 fn a_string_waits_for_the_replies_before_it() {
     let mut driver = Driver::new();

@@ -240,6 +240,11 @@ impl Page {
             &[],
             now(|report| report.reply_bytes),
         );
+        self.gauge(
+            &names::DOWNSTREAM_REQUEST_BYTES,
+            &[],
+            now(|report| report.request_bytes),
+        );
     }
 
     fn connections(&self, scrape: &Scrape<'_>, total: &WorkerMetrics) {

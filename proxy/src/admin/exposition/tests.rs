@@ -38,6 +38,7 @@ fn report(node: &str, up: bool) -> Box<WorkerReport> {
         parked_now: 1,
         parked_bytes: 20,
         reply_bytes: 30,
+        request_bytes: 40,
         generation: 3,
         links: vec![link],
     })
@@ -117,6 +118,7 @@ fn workers_are_summed() {
         ("slotway_requests_in_flight", "12"),
         ("slotway_parked_bytes", "40"),
         ("slotway_downstream_reply_bytes", "60"),
+        ("slotway_downstream_request_bytes", "80"),
         ("slotway_node_up{node=\"aa\",address=\"[::1]:7000\"}", "1"),
         (
             "slotway_node_connections{node=\"aa\",address=\"[::1]:7000\"}",

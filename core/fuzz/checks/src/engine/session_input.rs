@@ -74,6 +74,8 @@ impl Options {
             limits.output_pause_bytes = 200;
             limits.reply_bytes = 1000;
             limits.input_ahead_bytes = 100;
+            limits.request_bytes = 400;
+            limits.request_share = 60;
         }
         if self.two_links {
             limits.links_per_node = 2;
