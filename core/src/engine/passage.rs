@@ -108,8 +108,7 @@ impl Engine {
         if done {
             link.passage = None;
             link.pop();
-            self.reply_sizes
-                .note(self.requests[request].shape.spec, length);
+            self.note_reply_size(request, length);
             self.count_answer(key, request);
             self.complete(request, piece, Outcome::Ok, true);
         } else if let Some(session) = self.requests[request].session {

@@ -131,8 +131,7 @@ impl Engine {
             }
             Owed::Request(request) => {
                 link.pop();
-                self.reply_sizes
-                    .note(self.requests[request].shape.spec, reply.len());
+                self.note_reply_size(request, reply.len());
                 self.count_answer(key, request);
                 self.complete(request, reply, Outcome::Ok, true);
             }

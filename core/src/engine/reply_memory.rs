@@ -1,9 +1,10 @@
 //! How much memory replies may take: those a client has not read, those that wait for their turn, and those that are still to come.
 //!
 //! A request for a big reply is small, so counting requests bounds nothing: 50,000 pipelined requests for 600 KiB each are 2 MiB to
-//! read and 30 GB to answer, at the node as well as here. What a reply will take is not known before it is there, but commands
-//! repeat themselves: each is expected to be as big as the last ones of its command. A session that has its share outstanding gets
-//! no further request under way until it has read some.
+//! read and 30 GB to answer, at the node as well as here. What a reply will take is not known before it is there, but commands and
+//! clients repeat themselves: each is expected to be as big as the last ones of its command, or of its session if those were
+//! bigger, and much is expected of a session that has had none. One that has its share outstanding gets no further request under
+//! way until it has read some.
 
 use super::{Engine, RequestKey, SessionKey};
 use crate::backend::give_back;
@@ -12,6 +13,11 @@ use crate::session::Session;
 
 /// What a reply is taken for while the command was never answered: more than most, so that a first burst is cautious.
 const UNKNOWN_REPLY: u32 = 64 << 10;
+
+/// So many requests a session may have under way before it has had its first reply. Many clients that come together and ask for big
+/// values at once would otherwise keep the nodes busy for seconds before anything is known of them: the sizes of their commands
+/// are mostly those of everybody else's replies.
+const FIRST_REQUESTS: usize = 16;
 
 /// Room a session keeps for replies when it has none.
 const KEPT_OUTPUT: usize = 64 << 10;
@@ -37,16 +43,19 @@ impl ReplySizes {
             .unwrap_or(UNKNOWN_REPLY)
     }
 
-    /// Grows fast and shrinks slowly: expecting too much costs a little speed, expecting too little costs memory.
-    pub(super) fn note(&mut self, spec: &Spec, length: usize) {
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
+    fn note(&mut self, spec: &Spec, length: u32) {
         if let Some(expected) = self.0.get_mut(spec.id.index()) {
-            *expected = if length > *expected {
-                length.midpoint(*expected)
-            } else {
-                *expected - (*expected - length) / 16
-            };
+            *expected = adapted(*expected, length);
         }
+    }
+}
+
+/// Grows fast and shrinks slowly: expecting too much costs a little speed, expecting too little costs memory.
+fn adapted(expected: u32, length: u32) -> u32 {
+    if length > expected {
+        length.midpoint(expected)
+    } else {
+        expected - (expected - length) / 16
     }
 }
 
@@ -55,11 +64,29 @@ impl Engine {
     #[inline]
     pub(super) fn expect_reply(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
-        request.reply_bytes = self.reply_sizes.of(request.shape.spec);
+        let of_command = self.reply_sizes.of(request.shape.spec);
+        request.reply_bytes = of_command;
         if let Some(session) = request.session {
-            let bytes = request.reply_bytes as usize;
-            self.sessions[session.index()].reply_bytes += bytes;
-            self.reply_bytes += bytes;
+            let session = &mut self.sessions[session.index()];
+            let unknown = self.limits.output_pause_bytes / FIRST_REQUESTS;
+            let of_session = session
+                .reply_size
+                .unwrap_or_else(|| u32::try_from(unknown).unwrap_or(u32::MAX));
+            request.reply_bytes = of_command.max(of_session);
+            session.reply_bytes += request.reply_bytes as usize;
+            self.reply_bytes += request.reply_bytes as usize;
+        }
+    }
+
+    /// Remembers how big the reply to `key` was.
+    #[inline]
+    pub(super) fn note_reply_size(&mut self, key: RequestKey, length: usize) {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let request = &self.requests[key];
+        self.reply_sizes.note(request.shape.spec, length);
+        if let Some(session) = request.session {
+            let size = &mut self.sessions[session.index()].reply_size;
+            *size = Some(size.map_or(length, |expected| adapted(expected, length)));
         }
     }
 

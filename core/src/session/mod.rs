@@ -88,6 +88,8 @@ pub struct Session {
     pub reply_bytes: usize,
     /// Bytes of outstanding requests.
     pub request_bytes: usize,
+    /// About how big its last replies from nodes were; `None` if there were none.
+    pub reply_size: Option<u32>,
     /// Since when `out` is above the soft limit, as far as it was looked at; [`Timestamp::NEVER`] if it is not [D13].
     pub overfull_since: Timestamp,
     /// Snapshot generation by which the outstanding requests were routed; [`Self::MIXED`] if they differ [O1].
@@ -131,6 +133,7 @@ impl Session {
             out: BytesMut::new(),
             reply_bytes: 0,
             request_bytes: 0,
+            reply_size: None,
             overfull_since: Timestamp::NEVER,
             sent_generation: 0,
             disturbed: 0,

@@ -42,6 +42,39 @@ fn replies_of_unknown_size_are_asked_for_with_care() {
 }
 
 #[test]
+fn a_new_session_does_not_pass_for_one_like_the_others() {
+    let mut driver = Driver::with(|limits| limits.output_pause_bytes = 1600 * KIB);
+    let (usual, greedy) = (driver.client(), driver.client());
+    let mut answered = 0;
+    let mut small_ones = |driver: &mut Driver| {
+        burst(driver, usual, 200);
+        while answer(driver, &mut answered, 3) > 0 {
+            driver.output(usual);
+        }
+        burst(driver, usual, 200);
+        assert_eq!(
+            answer(driver, &mut answered, 3),
+            200,
+            "GET is known as small"
+        );
+        driver.output(usual);
+    };
+    small_ones(&mut driver);
+    burst(&mut driver, greedy, 100);
+    let mut big_ones = 0;
+    assert_eq!(answer(&mut driver, &mut big_ones, 100 * KIB), 16);
+    small_ones(&mut driver);
+    while big_ones < 100 {
+        driver.output(greedy);
+        let next = answer(&mut driver, &mut big_ones, 100 * KIB);
+        assert!(
+            (1..=16).contains(&next),
+            "{next}, though its replies are big"
+        );
+    }
+}
+
+#[test]
 fn a_session_with_its_share_outstanding_waits_until_its_client_has_read() {
     let mut driver = Driver::with(|limits| {
         limits.output_pause_bytes = 300 * KIB;
@@ -72,7 +105,10 @@ fn a_session_with_its_share_outstanding_waits_until_its_client_has_read() {
 
 #[test]
 fn sessions_share_what_a_worker_has_for_replies() {
-    let mut driver = Driver::with(|limits| limits.reply_bytes = 256 * KIB);
+    let mut driver = Driver::with(|limits| {
+        limits.reply_bytes = 256 * KIB;
+        limits.output_pause_bytes = 1024 * KIB;
+    });
     let clients: Vec<SessionKey> = (0..10).map(|_| driver.client()).collect();
     for client in &clients {
         burst(&mut driver, *client, 10);
