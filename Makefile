@@ -5,7 +5,7 @@ BUILD_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DEBUG_BINARY := $(BUILD_DIR)/debug/slotway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools lint sim mutations fuzz chaos
+.PHONY: help demo test test-tools lint sim mutations fuzz chaos crowd
 
 help: ## lists these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ chaos: ## kills, freezes, moves and drains everything under load for 10 minutes 
 	$(CARGO) build --release --locked --package slotway --package slotway-tests
 	SLOTWAY_BIN=$(BUILD_DIR)/release/slotway $(BUILD_DIR)/release/chaos --minutes $(or $(MINUTES),10) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(SERVER),--server $(SERVER)) $(if $(FAULT),--only $(FAULT))
+
+crowd: ## clients that take more than their share, beside ordinary ones: memory, p99 (SERVER=, ONLY=; 5 GB of memory)
+	scripts/fetch-servers.sh --all
+	$(CARGO) build --release --locked --package slotway --package slotway-tests
+	SLOTWAY_BIN=$(BUILD_DIR)/release/slotway $(BUILD_DIR)/release/crowd \
+	    $(if $(SERVER),--server $(SERVER)) $(if $(ONLY),--only $(ONLY))
 
 lint: ## formatting, clippy, documentation and generated files, with warnings denied
 	$(CARGO) fmt --all --check

@@ -24,6 +24,7 @@ mod case;
 pub mod chaos;
 mod cluster;
 mod conn;
+pub mod crowd;
 mod fault;
 mod http;
 mod load;

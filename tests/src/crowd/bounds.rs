@@ -1,0 +1,47 @@
+//! The most memory a disturbance may cost the proxy: "Bounds" in ARCHITECTURE.md, for what the disturbance does.
+
+use super::{Disturbance, Sizes};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Workers of the proxy.
+const WORKERS: usize = 2;
+/// "replies of all sessions of a worker".
+const REPLIES_OF_WORKER: usize = 256 * MIB;
+/// "replies of a session".
+const REPLIES_OF_SESSION: usize = 64 * MIB;
+/// "beyond that 64 KiB or one request".
+const LEAST_REPLIES: usize = 64 * KIB;
+/// "bytes taken in from a client that reads no replies".
+const INPUT_AHEAD: usize = 64 * MIB;
+/// A request is collected until it is whole, then it is in the log of a link: for a moment it is there twice.
+const COPIES_OF_REQUEST: usize = 2;
+/// How far a big reply is ahead of its client.
+const REPLY_AHEAD: usize = MIB;
+/// A connection that does nothing, its place in all tables included; see `tests/tests/storm.rs`.
+const IDLE_CLIENT: usize = 8 * KIB;
+/// Memory that is free but still resident: rooms of buffers that grow by doubling, and what the allocator keeps.
+const GROWTH: usize = 2;
+/// What comes with any load: links, their buffers, the tables.
+const OTHER: usize = 32 * MIB;
+
+/// Bytes the proxy may have more than before.
+pub(super) fn room_for(disturbance: Disturbance, sizes: &Sizes) -> u64 {
+    let huge = |bytes: usize| COPIES_OF_REQUEST * bytes + REPLY_AHEAD;
+    let room = match disturbance {
+        Disturbance::Deaf => {
+            let least = LEAST_REPLIES.max(sizes.deaf_reply_bytes);
+            WORKERS * REPLIES_OF_WORKER + sizes.deaf_clients * least
+        }
+        Disturbance::HugeValue => huge(sizes.huge_bytes),
+        Disturbance::BigValues => sizes.big_clients * huge(sizes.big_bytes),
+        Disturbance::Idle => sizes.idle_clients * IDLE_CLIENT,
+        // Never many at the same time.
+        Disturbance::New => 0,
+        Disturbance::PipelineUnread | Disturbance::PipelineRead => {
+            GROWTH * (INPUT_AHEAD + REPLIES_OF_SESSION)
+        }
+    };
+    (room + OTHER) as u64
+}

@@ -1,0 +1,123 @@
+//! Clients with huge values. Neither side of a value is ever held as a whole: the bytes are made and compared piece by piece.
+
+use super::target::Target;
+use anyhow::{Context, Result, ensure};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+/// Bytes written or read at once.
+const PIECE: usize = 64 << 10;
+/// The bytes of a value repeat after this many, which is no power of two: a piece at the wrong place is noticed.
+const PERIOD: usize = 65_521;
+
+/// `clients` clients set and get values of so many bytes, each a key of its own, until it is `until`, once at least.
+pub(super) fn set_and_get(
+    target: &Target,
+    clients: usize,
+    bytes: usize,
+    until: Instant,
+) -> Result<String> {
+    let rounds = std::thread::scope(|scope| -> Result<usize> {
+        let spawn = |number| scope.spawn(move || client(target, number, bytes, until));
+        let threads: Vec<_> = (0..clients).map(spawn).collect();
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().ok().context("a client panicked")?);
+        joined.sum()
+    })?;
+    Ok(format!(
+        "{clients} x {} MiB, {rounds} times set and got",
+        bytes >> 20
+    ))
+}
+
+fn client(target: &Target, number: usize, bytes: usize, until: Instant) -> Result<usize> {
+    let key = format!("huge:{number}");
+    let mut value = Value::new(bytes);
+    let mut stream = target.connect_for(&key, number)?;
+    let mut rounds = 0;
+    while rounds == 0 || Instant::now() < until {
+        value.start = (number * 31 + rounds * 7) % PERIOD;
+        value
+            .set(&mut stream, &key)
+            .with_context(|| format!("SET {key}"))?;
+        value
+            .get(&mut stream, &key)
+            .with_context(|| format!("GET {key}"))?;
+        rounds += 1;
+    }
+    Ok(rounds)
+}
+
+/// A value by its length and where in the pattern it starts.
+struct Value {
+    length: usize,
+    start: usize,
+    pattern: Vec<u8>,
+}
+
+impl Value {
+    fn new(length: usize) -> Self {
+        let byte = |n: usize| u8::try_from(n * n % 251).unwrap_or_default();
+        let pattern = (0..PERIOD + PIECE).map(|n| byte(n % PERIOD));
+        Self {
+            length,
+            start: 0,
+            pattern: pattern.collect(),
+        }
+    }
+
+    /// The bytes from a position on, a piece at most.
+    fn piece(&self, position: usize, most: usize) -> &[u8] {
+        let first = (self.start + position) % PERIOD;
+        &self.pattern[first..first + most.min(PIECE).min(self.length - position)]
+    }
+
+    fn set(&self, stream: &mut TcpStream, key: &str) -> Result<()> {
+        write!(
+            stream,
+            "*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${}\r\n",
+            key.len(),
+            self.length
+        )?;
+        let mut position = 0;
+        while position < self.length {
+            let piece = self.piece(position, PIECE);
+            stream.write_all(piece)?;
+            position += piece.len();
+        }
+        stream.write_all(b"\r\n")?;
+        expect(stream, b"+OK\r\n")
+    }
+
+    fn get(&self, stream: &mut TcpStream, key: &str) -> Result<()> {
+        write!(stream, "*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len())?;
+        expect(stream, format!("${}\r\n", self.length).as_bytes())?;
+        let mut scratch = vec![0; PIECE];
+        let mut position = 0;
+        while position < self.length {
+            let most = PIECE.min(self.length - position);
+            let count = stream.read(&mut scratch[..most])?;
+            ensure!(count > 0, "disconnected after {position} bytes");
+            let right = self.piece(position, count) == &scratch[..count];
+            ensure!(right, "wrong bytes after {position}");
+            position += count;
+        }
+        expect(stream, b"\r\n")
+    }
+}
+
+/// Reads exactly these bytes.
+pub(super) fn expect(stream: &mut TcpStream, expected: &[u8]) -> Result<()> {
+    let mut got = vec![0; expected.len()];
+    stream.read_exact(&mut got)?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    ensure!(
+        got == expected,
+        "expected {:?}, got {:?}",
+        text(expected),
+        text(&got)
+    );
+    Ok(())
+}
