@@ -15,16 +15,16 @@ const REPLIES_OF_SESSION: usize = 64 * MIB;
 const LEAST_REPLIES: usize = 64 * KIB;
 /// "bytes taken in from a client that reads no replies".
 const INPUT_AHEAD: usize = 64 * MIB;
-/// A request is collected until it is whole, then it is in the log of a link: for a moment it is there twice.
-const COPIES_OF_REQUEST: usize = 2;
+/// A huge request is in one buffer from its first byte until it is answered; no bound of all clients together is documented.
+const COPIES_OF_REQUEST: usize = 1;
 /// How far a big reply is ahead of its client.
 const REPLY_AHEAD: usize = MIB;
 /// A connection that does nothing, its place in all tables included; see `tests/tests/storm.rs`.
 const IDLE_CLIENT: usize = 8 * KIB;
-/// Memory that is free but still resident: rooms of buffers that grow by doubling, and what the allocator keeps.
+/// The bounds count bytes; the rooms of buffers that grow by doubling, the old ones included, take up to twice as much.
 const GROWTH: usize = 2;
-/// What comes with any load: links, their buffers, the tables.
-const OTHER: usize = 32 * MIB;
+/// What comes with any load: links, their buffers, the tables, and what the allocator has not given back yet.
+const OTHER: usize = 64 * MIB;
 
 /// Bytes the proxy may have more than before.
 pub(super) fn room_for(disturbance: Disturbance, sizes: &Sizes) -> u64 {
@@ -32,7 +32,7 @@ pub(super) fn room_for(disturbance: Disturbance, sizes: &Sizes) -> u64 {
     let room = match disturbance {
         Disturbance::Deaf => {
             let least = LEAST_REPLIES.max(sizes.deaf_reply_bytes);
-            WORKERS * REPLIES_OF_WORKER + sizes.deaf_clients * least
+            GROWTH * (WORKERS * REPLIES_OF_WORKER + sizes.deaf_clients * least)
         }
         Disturbance::HugeValue => huge(sizes.huge_bytes),
         Disturbance::BigValues => sizes.big_clients * huge(sizes.big_bytes),
