@@ -40,7 +40,7 @@ impl Config {
         }
         differs.extend(upstream(&self.upstream, &newer.upstream));
         differs.extend(limits(&self.limits, &newer.limits));
-        differs.extend(log(self.log, newer.log));
+        differs.extend(log(&self.log, &newer.log));
         // In the order of the file, and once if it is the same key of several listeners.
         let is_changed = |key: &Key| {
             differs
@@ -58,193 +58,89 @@ impl Config {
     }
 }
 
-// Each takes its struct apart, so that a new field cannot be forgotten.
-
-fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> [(&'static Key, bool); 9] {
-    let ListenerConfig {
-        listen,
-        requirepass,
-        announce,
-        cluster_emulation,
-        admin_commands,
-        split,
-        fanout_requires_full_coverage,
-        fanout_partial,
-        on_uncertain,
-    } = older;
-    [
-        (&keys::LISTENER_LISTEN, *listen != newer.listen),
-        (
-            &keys::LISTENER_REQUIREPASS,
-            *requirepass != newer.requirepass,
-        ),
-        (&keys::LISTENER_ANNOUNCE, *announce != newer.announce),
-        (
-            &keys::LISTENER_CLUSTER_EMULATION,
-            *cluster_emulation != newer.cluster_emulation,
-        ),
-        (
-            &keys::LISTENER_ADMIN_COMMANDS,
-            *admin_commands != newer.admin_commands,
-        ),
-        (&keys::LISTENER_SPLIT, *split != newer.split),
-        (
-            &keys::LISTENER_FANOUT_REQUIRES_FULL_COVERAGE,
-            *fanout_requires_full_coverage != newer.fanout_requires_full_coverage,
-        ),
-        (
-            &keys::LISTENER_FANOUT_PARTIAL,
-            *fanout_partial != newer.fanout_partial,
-        ),
-        (
-            &keys::LISTENER_ON_UNCERTAIN,
-            *on_uncertain != newer.on_uncertain,
-        ),
-    ]
+/// The keys of one struct, each with whether its field differs. Takes the struct apart, so that a new field cannot be forgotten.
+macro_rules! compared {
+    ($older:ident, $newer:ident, $Config:ident { $($field:ident: $key:ident),+ $(,)? }) => {{
+        let $Config { $($field),+ } = $older;
+        vec![$((&keys::$key, *$field != $newer.$field)),+]
+    }};
 }
 
-fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> [(&'static Key, bool); 10] {
-    let UpstreamConfig {
-        seeds,
-        user,
-        password,
-        connections_per_node,
-        connect_timeout,
-        node_timeout,
-        refresh_interval,
-        fast_fail_uncovered,
-        resend_idempotent_writes,
-        address_map,
-    } = older;
-    [
-        (&keys::UPSTREAM_CLUSTER, *seeds != newer.seeds),
-        (&keys::UPSTREAM_USER, *user != newer.user),
-        (&keys::UPSTREAM_PASSWORD, *password != newer.password),
-        (
-            &keys::UPSTREAM_CONNECTIONS_PER_NODE,
-            *connections_per_node != newer.connections_per_node,
-        ),
-        (
-            &keys::UPSTREAM_CONNECT_TIMEOUT,
-            *connect_timeout != newer.connect_timeout,
-        ),
-        (
-            &keys::UPSTREAM_NODE_TIMEOUT,
-            *node_timeout != newer.node_timeout,
-        ),
-        (
-            &keys::UPSTREAM_REFRESH_INTERVAL,
-            *refresh_interval != newer.refresh_interval,
-        ),
-        (
-            &keys::UPSTREAM_FAST_FAIL_UNCOVERED,
-            *fast_fail_uncovered != newer.fast_fail_uncovered,
-        ),
-        (
-            &keys::UPSTREAM_RESEND_IDEMPOTENT_WRITES,
-            *resend_idempotent_writes != newer.resend_idempotent_writes,
-        ),
-        (
-            &keys::UPSTREAM_ADDRESS_MAP,
-            *address_map != newer.address_map,
-        ),
-    ]
+type Compared = Vec<(&'static Key, bool)>;
+
+fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> Compared {
+    compared!(
+        older,
+        newer,
+        ListenerConfig {
+            listen: LISTENER_LISTEN,
+            requirepass: LISTENER_REQUIREPASS,
+            announce: LISTENER_ANNOUNCE,
+            cluster_emulation: LISTENER_CLUSTER_EMULATION,
+            admin_commands: LISTENER_ADMIN_COMMANDS,
+            split: LISTENER_SPLIT,
+            fanout_requires_full_coverage: LISTENER_FANOUT_REQUIRES_FULL_COVERAGE,
+            fanout_partial: LISTENER_FANOUT_PARTIAL,
+            on_uncertain: LISTENER_ON_UNCERTAIN,
+        }
+    )
 }
 
-fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> [(&'static Key, bool); 18] {
-    let LimitsConfig {
-        max_clients,
-        max_clients_per_ip,
-        accepts_per_second,
-        idle_timeout,
-        pipeline_count,
-        park_count,
-        park_bytes,
-        park_timeout,
-        request_timeout,
-        client_input_total_bytes,
-        client_output_bytes,
-        client_output_soft_bytes,
-        client_output_soft_time,
-        client_output_pause_bytes,
-        max_args_count,
-        max_bulk_bytes,
-        max_inline_bytes,
-        max_request_bytes,
-    } = *older;
-    [
-        (&keys::LIMITS_MAX_CLIENTS, max_clients != newer.max_clients),
-        (
-            &keys::LIMITS_MAX_CLIENTS_PER_IP,
-            max_clients_per_ip != newer.max_clients_per_ip,
-        ),
-        (
-            &keys::LIMITS_ACCEPTS_PER_SECOND,
-            accepts_per_second != newer.accepts_per_second,
-        ),
-        (
-            &keys::LIMITS_IDLE_TIMEOUT,
-            idle_timeout != newer.idle_timeout,
-        ),
-        (
-            &keys::LIMITS_PIPELINE_COUNT,
-            pipeline_count != newer.pipeline_count,
-        ),
-        (&keys::LIMITS_PARK_COUNT, park_count != newer.park_count),
-        (&keys::LIMITS_PARK_BYTES, park_bytes != newer.park_bytes),
-        (
-            &keys::LIMITS_PARK_TIMEOUT,
-            park_timeout != newer.park_timeout,
-        ),
-        (
-            &keys::LIMITS_REQUEST_TIMEOUT,
-            request_timeout != newer.request_timeout,
-        ),
-        (
-            &keys::LIMITS_CLIENT_INPUT_TOTAL_BYTES,
-            client_input_total_bytes != newer.client_input_total_bytes,
-        ),
-        (
-            &keys::LIMITS_CLIENT_OUTPUT_BYTES,
-            client_output_bytes != newer.client_output_bytes,
-        ),
-        (
-            &keys::LIMITS_CLIENT_OUTPUT_SOFT_BYTES,
-            client_output_soft_bytes != newer.client_output_soft_bytes,
-        ),
-        (
-            &keys::LIMITS_CLIENT_OUTPUT_SOFT_TIME,
-            client_output_soft_time != newer.client_output_soft_time,
-        ),
-        (
-            &keys::LIMITS_CLIENT_OUTPUT_PAUSE_BYTES,
-            client_output_pause_bytes != newer.client_output_pause_bytes,
-        ),
-        (
-            &keys::LIMITS_MAX_ARGS_COUNT,
-            max_args_count != newer.max_args_count,
-        ),
-        (
-            &keys::LIMITS_MAX_BULK_BYTES,
-            max_bulk_bytes != newer.max_bulk_bytes,
-        ),
-        (
-            &keys::LIMITS_MAX_INLINE_BYTES,
-            max_inline_bytes != newer.max_inline_bytes,
-        ),
-        (
-            &keys::LIMITS_MAX_REQUEST_BYTES,
-            max_request_bytes != newer.max_request_bytes,
-        ),
-    ]
+fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> Compared {
+    compared!(
+        older,
+        newer,
+        UpstreamConfig {
+            seeds: UPSTREAM_CLUSTER,
+            user: UPSTREAM_USER,
+            password: UPSTREAM_PASSWORD,
+            connections_per_node: UPSTREAM_CONNECTIONS_PER_NODE,
+            connect_timeout: UPSTREAM_CONNECT_TIMEOUT,
+            node_timeout: UPSTREAM_NODE_TIMEOUT,
+            refresh_interval: UPSTREAM_REFRESH_INTERVAL,
+            fast_fail_uncovered: UPSTREAM_FAST_FAIL_UNCOVERED,
+            resend_idempotent_writes: UPSTREAM_RESEND_IDEMPOTENT_WRITES,
+            address_map: UPSTREAM_ADDRESS_MAP,
+        }
+    )
 }
 
-fn log(older: LogConfig, newer: LogConfig) -> [(&'static Key, bool); 2] {
-    let LogConfig { level, format } = older;
-    [
-        (&keys::LOG_LEVEL, level != newer.level),
-        (&keys::LOG_FORMAT, format != newer.format),
-    ]
+fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> Compared {
+    compared!(
+        older,
+        newer,
+        LimitsConfig {
+            max_clients: LIMITS_MAX_CLIENTS,
+            max_clients_per_ip: LIMITS_MAX_CLIENTS_PER_IP,
+            accepts_per_second: LIMITS_ACCEPTS_PER_SECOND,
+            idle_timeout: LIMITS_IDLE_TIMEOUT,
+            pipeline_count: LIMITS_PIPELINE_COUNT,
+            park_count: LIMITS_PARK_COUNT,
+            park_bytes: LIMITS_PARK_BYTES,
+            park_timeout: LIMITS_PARK_TIMEOUT,
+            request_timeout: LIMITS_REQUEST_TIMEOUT,
+            client_input_total_bytes: LIMITS_CLIENT_INPUT_TOTAL_BYTES,
+            client_output_bytes: LIMITS_CLIENT_OUTPUT_BYTES,
+            client_output_soft_bytes: LIMITS_CLIENT_OUTPUT_SOFT_BYTES,
+            client_output_soft_time: LIMITS_CLIENT_OUTPUT_SOFT_TIME,
+            client_output_pause_bytes: LIMITS_CLIENT_OUTPUT_PAUSE_BYTES,
+            max_args_count: LIMITS_MAX_ARGS_COUNT,
+            max_bulk_bytes: LIMITS_MAX_BULK_BYTES,
+            max_inline_bytes: LIMITS_MAX_INLINE_BYTES,
+            max_request_bytes: LIMITS_MAX_REQUEST_BYTES,
+        }
+    )
+}
+
+fn log(older: &LogConfig, newer: &LogConfig) -> Compared {
+    compared!(
+        older,
+        newer,
+        LogConfig {
+            level: LOG_LEVEL,
+            format: LOG_FORMAT,
+        }
+    )
 }
 
 #[cfg(test)]
