@@ -311,7 +311,7 @@ keys! {
     LIMITS_CLIENT_OUTPUT_SOFT_TIME "limits.client_output_soft_time" "SLOTWAY_LIMITS_CLIENT_OUTPUT_SOFT_TIME" "" millis(0, HOUR, 60 * SECOND)
         => "See client_output_soft_bytes.";
     /// [D13].
-    LIMITS_CLIENT_OUTPUT_PAUSE_BYTES "limits.client_output_pause_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_PAUSE_BYTES" "" size(64 * KIB, 64 * GIB, 64 * MIB)
+    LIMITS_CLIENT_OUTPUT_PAUSE_BYTES "limits.client_output_pause_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_PAUSE_BYTES" "" size(64 * KIB, 64 * GIB, 4 * MIB)
         => "Replies that a client has not read, and those expected for its outstanding requests; beyond this its further requests wait until it has read some. 64KiB, or one request, while all clients of a worker together have 256MiB.";
     /// [Y6]: the servers' own limit.
     LIMITS_MAX_ARGS_COUNT "limits.max_args_count" "SLOTWAY_LIMITS_MAX_ARGS_COUNT" "" count(16, 1 << 30, 1_048_576)

@@ -78,7 +78,7 @@ impl Default for Limits {
             tryagain_budget: Duration::from_secs(2),
             max_resends: 2,
             resend_idempotent_writes: false,
-            output_pause_bytes: 64 << 20,
+            output_pause_bytes: 4 << 20,
             reply_bytes: 256 << 20,
             pass_on_bytes: 128 << 10,
             input_ahead_bytes: 64 << 20,

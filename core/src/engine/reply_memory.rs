@@ -17,7 +17,7 @@ const UNKNOWN_REPLY: u32 = 64 << 10;
 /// So many requests a session may have under way before it has had its first reply. Many clients that come together and ask for big
 /// values at once would otherwise keep the nodes busy for seconds before anything is known of them: the sizes of their commands
 /// are mostly those of everybody else's replies.
-const FIRST_REQUESTS: usize = 16;
+const FIRST_REQUESTS: usize = 4;
 
 /// Room a session keeps for replies when it has none.
 const KEPT_OUTPUT: usize = 64 << 10;

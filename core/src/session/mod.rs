@@ -26,10 +26,11 @@ use client_state::ClientState;
 /// What is read beyond the end of an argument fits in here, as a rule.
 const ROOM_BEHIND: usize = 64 << 10;
 
-/// While most of an argument is missing, room is made for so many times what is there.
+/// While little of an argument is there, room is made for so many times that.
 const GROWTH: usize = 8;
 
-/// So much room is not kept for little.
+/// So much room is not kept for little, and when so much of an argument is there room is made for all of it: to move its beginning
+/// again and again would keep everybody waiting.
 const MUCH_ROOM: usize = 1 << 20;
 
 /// Bytes of a client that could not be taken yet, and how far they were scanned.
@@ -51,12 +52,12 @@ impl PendingInput {
             && let Some(expected) = self.decoder.expected_len()
         {
             let room = expected + ROOM_BEHIND;
-            let room = if room <= length * 2 * GROWTH {
+            let room = if length >= MUCH_ROOM || room <= length * 2 * GROWTH {
                 room
             } else {
                 length * GROWTH
             };
-            self.bytes.reserve(room - self.bytes.len());
+            self.bytes.reserve(room.saturating_sub(self.bytes.len()));
         }
         self.bytes.extend_from_slice(bytes);
     }

@@ -10,6 +10,9 @@ use slotway_core::metrics::CloseReason;
 use super::link;
 use super::shared::{Io, PanicGuard, Shared};
 
+/// Bytes written to one connection before the others have their turn.
+const WRITE_QUANTUM: usize = 256 << 10;
+
 /// Runs as long as the worker.
 pub(super) async fn run(shared: Rc<Shared>) {
     let _guard = PanicGuard::new(&shared);
@@ -79,30 +82,44 @@ fn act(shared: &Rc<Shared>, action: Action) {
     }
 }
 
-/// Writes what a link has to write, as far as the kernel takes it. A fault ends the link when the reading task has read what came
-/// before it.
+/// Writes what a link has to write, as far as the kernel takes it and others need not wait for it. A fault ends the link when the
+/// reading task has read what came before it.
 pub(super) fn write_link(engine: &mut Engine, key: LinkKey, io: &mut Io) {
+    let mut left = WRITE_QUANTUM;
     while !io.blocked {
         let output = engine.link_output(key);
         if output.is_empty() {
             return;
         }
-        match io.write.try_write(output) {
-            Ok(written) => engine.on_link_written(key, written),
+        if left == 0 {
+            return go_on_later(io);
+        }
+        match io.write.try_write(&output[..output.len().min(left)]) {
+            Ok(written) => {
+                left -= written;
+                engine.on_link_written(key, written);
+            }
             Err(error) => return on_write_error(io, &error),
         }
     }
 }
 
-/// Writes the replies of a session, as far as the kernel takes them.
+/// Writes the replies of a session, as far as the kernel takes them and others need not wait for it.
 pub(super) fn write_session(engine: &mut Engine, key: SessionKey, io: &mut Io) {
+    let mut left = WRITE_QUANTUM;
     while !io.blocked {
         let output = engine.session_output(key);
         if output.is_empty() {
             return;
         }
-        match io.write.try_write(output) {
-            Ok(written) => engine.on_session_written(key, written),
+        if left == 0 {
+            return go_on_later(io);
+        }
+        match io.write.try_write(&output[..output.len().min(left)]) {
+            Ok(written) => {
+                left -= written;
+                engine.on_session_written(key, written);
+            }
             Err(error) => {
                 on_write_error(io, &error);
                 if io.broken {
@@ -112,6 +129,13 @@ pub(super) fn write_session(engine: &mut Engine, key: SessionKey, io: &mut Io) {
             }
         }
     }
+}
+
+/// Has the connection's own task write the rest, after those that are ready now: the kernel may take a huge value as fast as it can
+/// be copied.
+fn go_on_later(io: &mut Io) {
+    io.blocked = true;
+    io.wake();
 }
 
 fn on_write_error(io: &mut Io, error: &std::io::Error) {

@@ -10,13 +10,13 @@ const WORKERS: usize = 2;
 /// "replies of all sessions of a worker".
 const REPLIES_OF_WORKER: usize = 256 * MIB;
 /// "replies of a session".
-const REPLIES_OF_SESSION: usize = 64 * MIB;
+const REPLIES_OF_SESSION: usize = 4 * MIB;
 /// "beyond that 64 KiB or one request".
 const LEAST_REPLIES: usize = 64 * KIB;
 /// "bytes taken in from a client that reads no replies".
 const INPUT_AHEAD: usize = 64 * MIB;
-/// A huge request is in one buffer from its first byte until it is answered; no bound of all clients together is documented.
-const COPIES_OF_REQUEST: usize = 1;
+/// "requests of all clients".
+const REQUESTS: usize = 1 << 30;
 /// How far a big reply is ahead of its client.
 const REPLY_AHEAD: usize = MIB;
 /// A connection that does nothing, its place in all tables included; see `tests/tests/storm.rs`.
@@ -28,14 +28,19 @@ const OTHER: usize = 64 * MIB;
 
 /// Bytes the proxy may have more than before.
 pub(super) fn room_for(disturbance: Disturbance, sizes: &Sizes) -> u64 {
-    let huge = |bytes: usize| COPIES_OF_REQUEST * bytes + REPLY_AHEAD;
+    let huge = |clients: usize, bytes: usize| {
+        // One more for each worker when there is no more memory for requests.
+        let requests = (clients * bytes).min(REQUESTS + WORKERS * bytes);
+        GROWTH * requests + clients * REPLY_AHEAD
+    };
     let room = match disturbance {
         Disturbance::Deaf => {
             let least = LEAST_REPLIES.max(sizes.deaf_reply_bytes);
-            GROWTH * (WORKERS * REPLIES_OF_WORKER + sizes.deaf_clients * least)
+            let shares = sizes.deaf_clients * REPLIES_OF_SESSION;
+            GROWTH * (shares.min(WORKERS * REPLIES_OF_WORKER) + sizes.deaf_clients * least)
         }
-        Disturbance::HugeValue => huge(sizes.huge_bytes),
-        Disturbance::BigValues => sizes.big_clients * huge(sizes.big_bytes),
+        Disturbance::HugeValue => huge(1, sizes.huge_bytes),
+        Disturbance::BigValues => huge(sizes.big_clients, sizes.big_bytes),
         Disturbance::Idle => sizes.idle_clients * IDLE_CLIENT,
         // Never many at the same time.
         Disturbance::New => 0,

@@ -18,7 +18,7 @@ const ELEMENTS: usize = 1024;
 /// Threads that connect.
 const THREADS: usize = 4;
 /// Idle clients that come in a second.
-const IDLE_PER_SECOND: usize = 2_500;
+const IDLE_PER_SECOND: usize = 1_000;
 /// Idle clients that show at the end that they are still served.
 const ASKED: usize = 200;
 /// Descriptors of this process besides those of the idle clients.

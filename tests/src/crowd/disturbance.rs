@@ -3,7 +3,7 @@
 use super::target::Target;
 use super::{Sizes, clients, pipeline, values};
 use anyhow::Result;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What some clients do to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,14 @@ impl Disturbance {
         Self::ALL
             .into_iter()
             .find(|disturbance| disturbance.name() == name)
+    }
+
+    /// How long it is there at least.
+    pub(super) const fn time(self, sizes: &Sizes) -> Duration {
+        match self {
+            Self::Deaf | Self::Idle => sizes.lasting,
+            _ => sizes.disturbed,
+        }
     }
 
     /// What has to be there before.

@@ -66,6 +66,8 @@ pub struct Sizes {
     pub quiet: Duration,
     /// How long a disturbance lasts at least
     pub disturbed: Duration,
+    /// The same of one that lasts: clients that are there and do nothing, or read nothing
+    pub lasting: Duration,
 }
 
 impl Sizes {
@@ -83,6 +85,7 @@ impl Sizes {
         pipelined: 1_000_000,
         quiet: Duration::from_secs(6),
         disturbed: Duration::from_secs(10),
+        lasting: Duration::from_secs(60),
     };
     /// Less of it, for machines with something else to do.
     pub const SHORT: Self = Self {
@@ -98,6 +101,7 @@ impl Sizes {
         pipelined: 100_000,
         quiet: Duration::from_secs(1),
         disturbed: Duration::from_secs(2),
+        lasting: Duration::from_secs(2),
     };
 }
 
@@ -248,7 +252,7 @@ fn measure(
         let disturbing = scope.spawn(|| {
             // Refused only to be less nice, not to be nicer.
             let _ = rustix::process::nice(NICENESS);
-            disturbance.run(sizes, target, began + sizes.disturbed)
+            disturbance.run(sizes, target, began + disturbance.time(sizes))
         });
         disturbing.join().ok().context("the disturbance panicked")?
     });

@@ -340,6 +340,9 @@ fn requests_on_several_keys_conflict_by_each_key_only() {
     let mut driver = Driver::new();
     let client = driver.client();
     let owner = driver.owner("{t}1");
+    driver.send(client, "GET {t}1");
+    driver.reply(owner, "$-1\r\n");
+    driver.output(client);
     driver.send(client, "SET {t}1 v");
     for first in (2..40).step_by(4) {
         driver.send(

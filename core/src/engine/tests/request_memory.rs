@@ -141,8 +141,12 @@ fn whole_requests_that_no_node_answers_do_not_pile_up() {
 fn a_client_with_many_requests_under_way_is_read_on_when_they_are_answered() {
     let mut driver = with_budget(MIB, MIB);
     let mut uploads = uploads(&mut driver, 2, 900 * KIB);
-    send_all(&mut driver, &mut uploads[..1]);
     let busy = driver.client();
+    // Its replies are known to be small.
+    driver.send(busy, "SET k v");
+    answer(&mut driver, &mut uploads);
+    driver.output(busy);
+    send_all(&mut driver, &mut uploads[..1]);
     let request = encode(&format!("SET k {}", "v".repeat(10 * KIB)));
     driver.send_raw(busy, &request.repeat(15));
     assert!(!driver.engine.wants_input(busy));
