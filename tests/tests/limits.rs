@@ -180,8 +180,9 @@ fn idle_clients_are_disconnected_and_no_others() -> Result<()> {
 #[test]
 fn a_client_that_lets_replies_lie_is_disconnected_after_the_soft_time() -> Result<()> {
     case(|| {
-        let limits =
-            "limits.client_output_soft_bytes = '8MiB'\nlimits.client_output_soft_time = '1s'\n";
+        // By default a client does not get as much as that in the first place.
+        let limits = "[limits]\nclient_output_pause_bytes = '64MiB'\n\
+            client_output_soft_bytes = '8MiB'\nclient_output_soft_time = '1s'\n";
         let (_cluster, proxy) = start(limits)?;
         let mut reader = client(&proxy)?;
         assert_eq!(
