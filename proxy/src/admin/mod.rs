@@ -195,7 +195,7 @@ impl Admin {
             ready: self.not_ready().is_none(),
             worker_count: self.workers.len(),
             started: self.started,
-            process: process::read(),
+            process: process::read_all(),
         })
     }
 }

@@ -74,7 +74,7 @@ fn page(workers: &[(usize, Box<WorkerReport>)]) -> String {
         ready: false,
         worker_count: workers.len(),
         started: SystemTime::now(),
-        process: crate::admin::read_process(),
+        process: crate::admin::process::read_all(),
     })
 }
 
