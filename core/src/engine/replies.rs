@@ -148,6 +148,7 @@ impl Engine {
         let link = &mut self.links[key.index()];
         let Some(refusal) = classify(reply, asked) else {
             link.pop();
+            self.note_reply_size(request, reply.len());
             self.count_answer(key, request);
             return self.fail(request, reply, Outcome::NodeError, true);
         };

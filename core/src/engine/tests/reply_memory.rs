@@ -42,6 +42,19 @@ fn replies_of_unknown_size_are_asked_for_with_care() {
 }
 
 #[test]
+fn a_session_that_gets_only_errors_is_known_too() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let node = driver.owner("k");
+    let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
+    burst(&mut driver, client, 4);
+    assert_eq!(driver.answer_all(node, wrong), 4);
+    driver.output(client);
+    burst(&mut driver, client, 40);
+    assert_eq!(driver.answer_all(node, wrong), 40);
+}
+
+#[test]
 fn a_new_session_does_not_pass_for_one_like_the_others() {
     let mut driver = Driver::with(|limits| limits.output_pause_bytes = 400 * KIB);
     let (usual, greedy) = (driver.client(), driver.client());
