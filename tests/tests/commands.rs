@@ -2,7 +2,7 @@
 //! Numbers in brackets are the scenarios and rules of the contract.
 
 use anyhow::{Context, Result, ensure};
-use harness::{Cluster, Proxy, Reply, Version, slot_of};
+use harness::{Cluster, Proxy, Reply, Scene, Version, slot_of};
 use std::collections::{BTreeSet, HashSet};
 
 harness::on_full_matrix!(
@@ -15,17 +15,6 @@ harness::on_full_matrix!(
     alternating_writes_to_one_key_keep_their_order,
 );
 
-struct Scene {
-    cluster: Cluster,
-    proxy: Proxy,
-}
-
-fn scene(version: Version) -> Result<Scene> {
-    let cluster = Cluster::new(version).replicas(0).start()?;
-    let proxy = Proxy::new(&cluster).start()?;
-    Ok(Scene { cluster, proxy })
-}
-
 /// `name` with `count` keys `prefix:n`.
 fn with_keys(name: &str, prefix: &str, count: usize) -> Vec<String> {
     let keys = (0..count).map(|n| format!("{prefix}:{n}"));
@@ -34,7 +23,7 @@ fn with_keys(name: &str, prefix: &str, count: usize) -> Vec<String> {
 
 /// [scenario 12]
 fn mget_keeps_positions_with_holes_and_duplicates(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     for mut conn in [scene.proxy.conn()?, scene.proxy.conn_resp3()?] {
         conn.must("FLUSHALL")?;
         for n in (0..1000).filter(|n| n % 3 != 0) {
@@ -62,7 +51,7 @@ fn mget_keeps_positions_with_holes_and_duplicates(version: Version) -> Result<()
 
 /// [R41] [P1]
 fn mget_of_one_slot_is_one_command_at_one_node(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let keys: Vec<String> = (0..100).map(|n| format!("{{u}}{n}")).collect();
     let command: Vec<&str> = std::iter::once("MGET")
@@ -82,7 +71,7 @@ fn mget_of_one_slot_is_one_command_at_one_node(version: Version) -> Result<()> {
 
 /// [scenario 14] [P4]
 fn duplicates_count_as_one_server_counts_them(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     conn.must("MSET a 1 b 2 c 3")?;
     assert_eq!(conn.must("EXISTS a a b c none")?.int()?, 4);
@@ -95,7 +84,7 @@ fn duplicates_count_as_one_server_counts_them(version: Version) -> Result<()> {
 
 /// [P5]
 fn mset_stores_every_pair_and_the_last_duplicate_wins(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let pairs: Vec<String> = (0..500)
         .flat_map(|n| [format!("m:{n}"), format!("v:{n}")])
@@ -122,7 +111,7 @@ fn mset_stores_every_pair_and_the_last_duplicate_wins(version: Version) -> Resul
 
 /// [scenario 16] [Q3] [Q5]
 fn fan_out_covers_every_shard(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     for mut conn in [scene.proxy.conn()?, scene.proxy.conn_resp3()?] {
         conn.must("FLUSHALL")?;
         assert_eq!(conn.must("RANDOMKEY")?, Reply::Nil);
@@ -167,7 +156,7 @@ fn shard(cluster: &Cluster, key: &str) -> usize {
 
 /// [scenario 17] [Q4] [O7]
 fn flushall_is_a_barrier_in_a_pipeline(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     for round in 0..300 {
         let mut commands: Vec<Vec<String>> = (0..20)
@@ -195,7 +184,7 @@ fn flushall_is_a_barrier_in_a_pipeline(version: Version) -> Result<()> {
 
 /// [R36]
 fn alternating_writes_to_one_key_keep_their_order(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let config = "[upstream]\nconnections_per_node = 4\n";
     let wide = Proxy::new(&scene.cluster).config(config).start()?;
     for proxy in [&scene.proxy, &wide] {

@@ -2,7 +2,7 @@
 //! R-numbers are the known faults of other proxies that must not happen here.
 
 use anyhow::{Context, Result, ensure};
-use harness::{Cluster, Conn, Node, Proxy, Reply, Version, encode, tool};
+use harness::{Conn, Node, Proxy, Reply, Scene, Version, encode, tool};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,20 +20,9 @@ harness::on_full_matrix!(
     half_closed_and_closed_clients_disturb_nobody,
 );
 
-struct Scene {
-    cluster: Cluster,
-    proxy: Proxy,
-}
-
-fn scene(version: Version) -> Result<Scene> {
-    let cluster = Cluster::new(version).replicas(0).start()?;
-    let proxy = Proxy::new(&cluster).start()?;
-    Ok(Scene { cluster, proxy })
-}
-
 /// [R1]
 fn an_unknown_command_in_a_pipeline_is_one_error_in_place(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let commands: Vec<Vec<&str>> = [
         "SET a 1", "FOOBAR x", "GET a", "INFO", "GET a", "GET", "GET a",
@@ -57,7 +46,7 @@ fn an_unknown_command_in_a_pipeline_is_one_error_in_place(version: Version) -> R
 
 /// [R2]: every split point of a mixed pipeline, then cuts around 16 KiB.
 fn requests_split_at_every_byte_are_understood(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let commands: [Vec<&[u8]>; 6] = [
         vec![b"HSET", b"h", b"f", b""],
@@ -119,7 +108,7 @@ fn requests_split_at_every_byte_are_understood(version: Version) -> Result<()> {
 
 /// [R3]
 fn thousands_of_xadd_in_one_write(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let command: Vec<&str> = "XADD s MAXLEN ~ 1000 * f v".split(' ').collect();
     let replies = conn.pipeline(&vec![command; 10_000])?;
@@ -132,7 +121,7 @@ fn thousands_of_xadd_in_one_write(version: Version) -> Result<()> {
 
 /// [R4] [Y6]
 fn inline_commands_follow_the_servers_rules(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let mut direct = Node::standalone(version).and_then(|node| Ok((node.conn()?, node)))?;
     let lines: [&[u8]; 10] = [
@@ -158,7 +147,7 @@ fn inline_commands_follow_the_servers_rules(version: Version) -> Result<()> {
 
 /// [scenario 102] [R4] [Y6] [Y7]
 fn protocol_errors_are_the_servers_own_and_close(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let server = Node::standalone(version)?;
     let mut neighbour = scene.proxy.conn()?;
     let long_line = [b"GET ".to_vec(), vec![b'x'; 70_000]].concat();
@@ -232,7 +221,7 @@ fn pipe_mode(proxy: &Proxy, input: &[u8]) -> Result<String> {
 
 /// [R5]
 fn pipe_mode_ends_at_once(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let input: Vec<u8> = (0..1000)
         .flat_map(|n| encode(&["SET", &format!("p:{n}"), "v"]))
         .collect();
@@ -249,7 +238,7 @@ fn pipe_mode_ends_at_once(version: Version) -> Result<()> {
 
 /// [R6]
 fn payload_never_becomes_a_command(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let evil: &[u8] = b"x\r\n*3\r\n$3\r\nSET\r\n$6\r\nhacked\r\n$1\r\n1\r\n+OK\r\n-ERR\r\n$5\r\n";
     for _ in 0..100 {
@@ -265,7 +254,7 @@ fn payload_never_becomes_a_command(version: Version) -> Result<()> {
 
 /// [R9]: its whole batch in one packet; every reply present, the tracer exact.
 fn the_handshake_of_stackexchange_redis(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     for hello in ["HELLO 3", "HELLO 2"] {
         let mut conn = scene.proxy.conn()?;
         let tracer: &[u8] = &[0, 13, 10, 255, 42, 36, 43, 45, 58, 1, 2, 3, 4, 5, 6, 7];
@@ -306,7 +295,7 @@ fn the_handshake_of_stackexchange_redis(version: Version) -> Result<()> {
 /// [R44]: no disconnect, no deadlock, bounded memory; the client writes everything before it reads anything.
 fn a_million_commands_before_the_first_read(version: Version) -> Result<()> {
     const COMMANDS: usize = 1_000_000;
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let mut writer = conn.stream().try_clone()?;
     let before = scene.proxy.resident_bytes()?;
@@ -341,7 +330,7 @@ fn a_million_commands_before_the_first_read(version: Version) -> Result<()> {
 
 /// Clients that go away in the middle of everything.
 fn half_closed_and_closed_clients_disturb_nobody(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut other = scene.proxy.conn()?;
     other.must("SET k v")?;
     for n in 0..200 {

@@ -1,7 +1,7 @@
 //! Redirects and refusals on real clusters: MOVED, ASK, TRYAGAIN, and slots that move under load.
 
 use anyhow::{Context, Result, ensure};
-use harness::{Cluster, Load, LoadOptions, Proxy, Version, key_in_slot, wait_until};
+use harness::{Cluster, Load, LoadOptions, Proxy, Scene, Version, key_in_slot, wait_until};
 use std::time::{Duration, Instant};
 
 harness::on_full_matrix!(
@@ -14,17 +14,6 @@ harness::on_full_matrix!(
     empty_and_unknown_hosts_in_moved,
 );
 
-struct Scene {
-    cluster: Cluster,
-    proxy: Proxy,
-}
-
-fn scene(version: Version) -> Result<Scene> {
-    let cluster = Cluster::new(version).replicas(0).start()?;
-    let proxy = Proxy::new(&cluster).start()?;
-    Ok(Scene { cluster, proxy })
-}
-
 fn redirects(proxy: &Proxy, kind: &str) -> Result<f64> {
     Ok(proxy
         .metrics()?
@@ -33,7 +22,7 @@ fn redirects(proxy: &Proxy, kind: &str) -> Result<f64> {
 
 /// [scenario 31]
 fn moved_is_followed_once(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let key = key_in_slot(77, 1);
     conn.call(&["SET", &key, "v"])?;
@@ -61,7 +50,7 @@ fn moved_is_followed_once(version: Version) -> Result<()> {
 
 /// [scenario 36] [E6]
 fn ask_is_followed_and_the_table_stays(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let [moved, kept] = [1, 2].map(|n| key_in_slot(99, n));
     for key in [&moved, &kept] {
@@ -96,7 +85,7 @@ fn ask_is_followed_and_the_table_stays(version: Version) -> Result<()> {
 
 /// [scenario 38] [O5]
 fn commands_of_many_sessions_keep_their_asking(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let counters: Vec<String> = (0..100).map(|n| key_in_slot(5, n)).collect();
     let mut conns = (0..100)
         .map(|_| scene.proxy.conn())
@@ -124,7 +113,7 @@ fn commands_of_many_sessions_keep_their_asking(version: Version) -> Result<()> {
 
 /// [scenario 39] [R23]
 fn tryagain_is_hidden_until_the_keys_are_together(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let [a, b] = [1, 2].map(|n| key_in_slot(123, n));
     ensure!(conn.call(&["MSET", &a, "1", &b, "2"])?.is_ok());
@@ -156,7 +145,7 @@ fn tryagain_is_hidden_until_the_keys_are_together(version: Version) -> Result<()
 
 /// [scenario 40]
 fn tryagain_is_shown_after_its_budget(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let [a, b] = [1, 2].map(|n| key_in_slot(123, n));
     ensure!(conn.call(&["MSET", &a, "1", &b, "2"])?.is_ok());
@@ -175,7 +164,7 @@ fn tryagain_is_shown_after_its_budget(version: Version) -> Result<()> {
 
 /// 1000 slots with their data to another node and back, under a steady load: nobody sees an error.
 fn migration_under_load_shows_no_error(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let slots: Vec<u16> = (0..1000).collect();
     let mut conn = scene.proxy.conn()?;
     for slot in &slots {

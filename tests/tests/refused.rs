@@ -2,7 +2,7 @@
 //! Numbers in brackets are the scenarios and rules of the contract.
 
 use anyhow::{Result, ensure};
-use harness::{Cluster, Conn, Proxy, Reply, Version};
+use harness::{Conn, Reply, Scene, Version};
 
 harness::on_full_matrix!(
     cross_slot_commands_are_refused_without_asking_a_node,
@@ -12,20 +12,9 @@ harness::on_full_matrix!(
 
 const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
-struct Scene {
-    cluster: Cluster,
-    proxy: Proxy,
-}
-
-fn scene(version: Version) -> Result<Scene> {
-    let cluster = Cluster::new(version).replicas(0).start()?;
-    let proxy = Proxy::new(&cluster).start()?;
-    Ok(Scene { cluster, proxy })
-}
-
 /// [scenario 11] [K7]
 fn cross_slot_commands_are_refused_without_asking_a_node(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let commands = [
         "SINTER a b",
@@ -62,7 +51,7 @@ fn cross_slot_commands_are_refused_without_asking_a_node(version: Version) -> Re
 
 /// [scenario 114]: every forbidden row of the command table.
 fn forbidden_commands_are_refused_without_asking_a_node(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let rows = include_str!("../../core/src/command/commands.csv");
     let mut tried = 0;
@@ -108,7 +97,7 @@ fn call_with_enough_arguments(conn: &mut Conn, words: &[&str]) -> Result<Reply> 
 
 /// What keeps state on a connection is not there yet; it must be refused, never forwarded.
 fn stateful_commands_are_refused_for_now(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     for command in [
         "MULTI",

@@ -2,7 +2,7 @@
 //! Numbers in brackets are the scenarios and rules of the contract.
 
 use anyhow::{Result, ensure};
-use harness::{Cluster, Proxy, Version, key_in_slot};
+use harness::{Scene, Version, key_in_slot};
 
 harness::on_full_matrix!(
     scripts_are_loaded_everywhere_and_routed_by_key,
@@ -10,20 +10,9 @@ harness::on_full_matrix!(
     scripts_with_bad_numkeys_get_the_servers_words,
 );
 
-struct Scene {
-    cluster: Cluster,
-    proxy: Proxy,
-}
-
-fn scene(version: Version) -> Result<Scene> {
-    let cluster = Cluster::new(version).replicas(0).start()?;
-    let proxy = Proxy::new(&cluster).start()?;
-    Ok(Scene { cluster, proxy })
-}
-
 /// [scenario 18] [Q6] [R37] [R38]
 fn scripts_are_loaded_everywhere_and_routed_by_key(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let script = "return {KEYS[1], ARGV[1], redis.call('incr', KEYS[1])}";
     let sha = conn.call(&["SCRIPT", "LOAD", script])?.text()?;
@@ -54,7 +43,7 @@ fn scripts_are_loaded_everywhere_and_routed_by_key(version: Version) -> Result<(
 
 /// [Q6]
 fn script_commands_merge(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let sha = conn.call(&["SCRIPT", "LOAD", "return 1"])?.text()?;
     // Known by one node only: not known.
@@ -85,7 +74,7 @@ fn script_commands_merge(version: Version) -> Result<()> {
 
 /// [scenario 7] [K4]
 fn scripts_with_bad_numkeys_get_the_servers_words(version: Version) -> Result<()> {
-    let scene = scene(version)?;
+    let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     let mut direct = scene.cluster.node(0)?.conn()?;
     for command in [
