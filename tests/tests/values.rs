@@ -1,7 +1,7 @@
 //! Values of many megabytes, and clients that do not read them.
 
 use anyhow::{Context, Result, ensure};
-use harness::{Cluster, Conn, Proxy, Version, encode, wait_until};
+use harness::{Cluster, Conn, Node, Proxy, Version, encode, slot_of, wait_until};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ harness::on_release!(
     many_uploads_at_once_end_within_the_memory_for_them,
     half_an_upload_does_not_keep_others_waiting_for_ever,
     one_big_request_takes_its_own_size,
+    an_upload_survives_the_death_of_its_node_half_way,
 );
 
 const MIB: usize = 1 << 20;
@@ -238,4 +239,32 @@ fn one_big_request_takes_its_own_size(version: Version) -> Result<()> {
     let most = (LENGTH + LENGTH / 2) as u64;
     ensure!(grown < most, "{grown} bytes for a request of {LENGTH}");
     Ok(())
+}
+
+/// Whether a client of the node has sent so much of a request that is not whole.
+fn has_part_of_request(node: &Node, bytes: usize) -> Result<bool> {
+    let clients = node.conn()?.must("CLIENT LIST")?.text()?;
+    let fields = clients.split_whitespace();
+    let mut parts = fields.filter_map(|field| field.strip_prefix("qbuf=")?.parse().ok());
+    Ok(parts.any(|part: usize| part >= bytes))
+}
+
+/// What has come of a big request is at its node before it is whole; what becomes of that node does not concern it.
+fn an_upload_survives_the_death_of_its_node_half_way(version: Version) -> Result<()> {
+    let mut cluster = Cluster::new(version).start()?;
+    let proxy = Proxy::new(&cluster).workers(1).start()?;
+    let mut conn = patient(&proxy)?;
+    let value = value(32 * MIB);
+    let request = encode(&["SET".as_bytes(), b"upload", &value]);
+    let (first, rest) = request.split_at(20 * MIB);
+    conn.send_raw(first)?;
+    let primary = cluster.primary_of(slot_of(b"upload"))?;
+    wait_until(Duration::from_secs(10), "a part is at the node", || {
+        has_part_of_request(cluster.node(primary)?, 19 * MIB)
+    })?;
+    cluster.kill_primary_of(slot_of(b"upload"))?;
+    conn.send_raw(rest)?;
+    ensure!(conn.read()?.is_ok(), "no node had all of it");
+    conn.send(&["GET", "upload"])?;
+    ensure_value(&conn, &value)
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, BytesMut};
 
 use super::handshake::Handshake;
-use crate::engine::{NodeKey, RequestKey};
+use crate::engine::{NodeKey, RequestKey, SessionKey};
 use crate::resp::{Protocol, ReplyScanner};
 use crate::time::Timestamp;
 
@@ -108,6 +108,10 @@ pub struct Link {
     pub detached: bool,
     /// For sessions with big requests or replies: closed when it is not used.
     pub bulk: bool,
+    /// Carries nothing but the request that this session is in the middle of sending.
+    pub uploads: Option<SessionKey>,
+    /// Bytes of it that are written.
+    pub uploaded: usize,
     in_flight: VecDeque<InFlight>,
     /// Of the replies owed, so many of the oldest are no longer watched for being late [D8].
     unwatched: usize,
@@ -137,6 +141,8 @@ impl Link {
             held: false,
             detached: false,
             bulk: false,
+            uploads: None,
+            uploaded: 0,
             in_flight: VecDeque::new(),
             unwatched: 0,
             log: BytesMut::new(),
@@ -189,6 +195,18 @@ impl Link {
             }
         }
         body.clear();
+    }
+
+    /// Takes over a request, now whole, of which the first [`Self::uploaded`] bytes are written.
+    pub fn push_uploaded(&mut self, owed: Owed, body: BytesMut, now: Timestamp) {
+        debug_assert!(self.log.is_empty(), "it has carried nothing else");
+        self.push(owed, &[], now);
+        self.log = body;
+        let (end, uploaded) = (self.end(), self.uploaded);
+        if let Some(entry) = self.in_flight.back_mut() {
+            entry.end = end;
+        }
+        self.written += uploaded as u64;
     }
 
     /// Gives the request of `entry`, which is about to be popped, its own copy of its bytes; those of a big one that is alone as
@@ -276,6 +294,10 @@ impl Link {
 
     /// Notes that the kernel accepted the first `count` unwritten bytes.
     pub fn mark_written(&mut self, count: usize) {
+        if self.uploads.is_some() && self.is_ready() {
+            self.uploaded += count;
+            return;
+        }
         self.written = (self.written + count as u64).min(self.end());
     }
 
@@ -294,7 +316,10 @@ impl Link {
     /// Whether it takes no further requests and owes nothing.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.detached && self.in_flight.is_empty() && !matches!(self.phase, LinkPhase::Closed)
+        self.detached
+            && self.in_flight.is_empty()
+            && self.uploads.is_none()
+            && !matches!(self.phase, LinkPhase::Closed)
     }
 
     /// Bytes held for requests that are not answered.

@@ -37,7 +37,7 @@ impl Engine {
         match session.input.take() {
             Some(mut input) => {
                 self.request_memory.note_taken(key, &input, bytes.len());
-                input.add(bytes, self.request_memory.is_ample_for(key));
+                self.add_input(key, &mut input, bytes);
                 self.take_from(key, input);
             }
             None => {
@@ -73,6 +73,9 @@ impl Engine {
                 self.request_memory.note_whole(key);
             }
             let HandOver::Accepted(request) = std::mem::take(&mut self.hand_over) else {
+                if used > 0 {
+                    self.end_upload(key);
+                }
                 input.take_off(used);
                 break;
             };
@@ -83,7 +86,11 @@ impl Engine {
             self.keep_spare_input(input);
             self.note_large(key, false);
         } else {
+            let may_be_uploaded = input.decoder.expected_len() >= Some(self.limits.upload_bytes);
             self.put_input(key, input);
+            if may_be_uploaded {
+                self.watch_upload(key);
+            }
         }
     }
 
@@ -108,8 +115,10 @@ impl Engine {
         let mut body = std::mem::replace(&mut input.bytes, behind.unwrap_or_default());
         body.truncate(used);
         body.advance(used - self.requests[request].bytes());
-        self.requests[request].body = body;
-        self.start(session, request, None);
+        if let Some(body) = self.finish_upload(session, request, body) {
+            self.requests[request].body = body;
+            self.start(session, request, None);
+        }
     }
 
     fn keep_rest(&mut self, key: SessionKey, rest: &[u8], decoder: RequestDecoder) {
@@ -155,7 +164,8 @@ impl Engine {
                 Ok(DecodeStep::Skip { len }) => used += len,
                 Ok(DecodeStep::Command { len }) => {
                     let raw = rest.get(..len).unwrap_or_default();
-                    if owned && len >= HANDED_OVER && rest.len() - len <= SPARE_CAPACITY {
+                    let is_big = owned && (len >= HANDED_OVER || self.is_uploaded(key));
+                    if is_big && rest.len() - len <= SPARE_CAPACITY {
                         self.hand_over = HandOver::Offered;
                     }
                     self.command(key, raw, Args::new(raw, decoder.ranges()));

@@ -1,9 +1,9 @@
 //! What must hold between any two calls; for tests [Z1] [Z2] [Z6].
 
 use super::request::State;
-use super::{Engine, LinkKey, RequestKey};
+use super::{Engine, LinkKey, RequestKey, SessionKey};
 use crate::backend::{LinkPhase, Owed};
-use crate::session::Session;
+use crate::session::{Session, Upload};
 
 impl Engine {
     /// Checks what must hold between any two calls: every table, queue and sum agrees with the others, and the bounds are kept.
@@ -19,6 +19,7 @@ impl Engine {
             known += requests;
             groups += whole;
         }
+        self.check_uploads();
         let replies = self.sessions.iter().map(|(_, session)| session.reply_bytes);
         assert_eq!(replies.sum::<usize>(), self.reply_bytes);
         self.check_request_memory();
@@ -90,6 +91,33 @@ impl Engine {
             large += usize::from(has_much);
         }
         assert_eq!(large, self.request_memory.large.len());
+    }
+
+    /// Checks that each request that is sent on has its link, and that its node cannot have all of it.
+    fn check_uploads(&self) {
+        let mut uploads = 0;
+        for (index, session) in &self.sessions {
+            let Upload::Over(link) = session.upload else {
+                continue;
+            };
+            uploads += 1;
+            let link = &self.links[link.index()];
+            assert_eq!(link.uploads, Some(SessionKey::from_index(index)));
+            assert!(!matches!(link.phase, LinkPhase::Closed) && link.detached);
+            assert!(link.owed() == 0 && session.queue.is_empty());
+            let whole = session
+                .input
+                .as_ref()
+                .and_then(|input| input.decoder.expected_len());
+            assert!(
+                whole.is_none_or(|whole| link.uploaded < whole),
+                "not all is written"
+            );
+            assert!(link.uploaded <= session.input_bytes());
+        }
+        assert_eq!(uploads, self.uploads);
+        let links = self.links.iter().filter(|(_, link)| link.uploads.is_some());
+        assert_eq!(links.count(), self.uploads);
     }
 
     /// Checks the parked requests; gives the number of those whose client has gone.

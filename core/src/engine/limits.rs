@@ -44,6 +44,8 @@ pub struct Limits {
     pub reply_bytes: usize,
     /// Strings of this size are passed on while they arrive.
     pub pass_on_bytes: usize,
+    /// Requests with an argument that ends at this many bytes or later are sent on while they arrive.
+    pub upload_bytes: usize,
     /// Bytes taken in from a client that does not read its replies, while its requests wait.
     pub input_ahead_bytes: usize,
     /// Requests of all sessions of one worker, in part or not answered yet, above which only sessions with few are read on.
@@ -81,6 +83,7 @@ impl Default for Limits {
             output_pause_bytes: 4 << 20,
             reply_bytes: 256 << 20,
             pass_on_bytes: 128 << 10,
+            upload_bytes: 4 << 20,
             input_ahead_bytes: 64 << 20,
             request_bytes: 1 << 30,
             request_share: 64 << 10,

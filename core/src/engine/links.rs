@@ -133,6 +133,9 @@ impl Engine {
         let waiting = std::mem::take(&mut link.waiting);
         node.failures = 0;
         node.login_refused = false;
+        if link.uploads.is_some() {
+            self.mark_link_dirty(key);
+        }
         for request in waiting {
             match self.requests[request].session {
                 Some(session) => {
@@ -150,7 +153,13 @@ impl Engine {
     /// Bytes of a link that are not written yet.
     #[must_use]
     pub fn link_output(&self, key: LinkKey) -> &[u8] {
-        self.links.get(key.index()).map_or(&[], Link::unwritten)
+        match self.links.get(key.index()) {
+            Some(link) => match link.uploads {
+                Some(session) if link.is_ready() => self.uploadable(link, session),
+                _ => link.unwritten(),
+            },
+            None => &[],
+        }
     }
 
     /// The kernel accepted the first `count` bytes of [`Self::link_output`].
@@ -187,10 +196,15 @@ impl Engine {
         let node = link.node;
         let probe = link.probe;
         let waiting = std::mem::take(&mut link.waiting);
+        let uploads = link.uploads.take();
         self.nodes[node].detach(key);
         if probe {
             return;
         }
+        if let Some(session) = uploads {
+            self.fail_upload(session);
+        }
+        let link = &self.links[key.index()];
         if matches!(loss, LinkLoss::Silent | LinkLoss::Protocol(_)) && link.may_execute() {
             self.nodes[node].fences.extend(link.client_id);
         }

@@ -39,6 +39,7 @@ mod silence;
 mod submit;
 mod tick;
 mod uncovered;
+mod upload;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -112,6 +113,8 @@ pub struct Engine {
     /// Sum of [`Session::reply_bytes`].
     reply_bytes: usize,
     request_memory: RequestMemory,
+    /// Requests that are being sent on while they arrive.
+    uploads: usize,
     dirty_sessions: Vec<SessionKey>,
     dirty_links: Vec<LinkKey>,
     unsettled: Vec<SessionKey>,
@@ -154,6 +157,7 @@ impl Engine {
             reply_sizes: ReplySizes::default(),
             reply_bytes: 0,
             request_memory: RequestMemory::default(),
+            uploads: 0,
             dirty_sessions: Vec::new(),
             dirty_links: Vec::new(),
             unsettled: Vec::new(),

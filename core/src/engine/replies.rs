@@ -60,6 +60,8 @@ impl Engine {
             link.partial = partial;
             if !link.partial.is_empty() {
                 self.begin_passage(key);
+            } else if link.is_spent() {
+                self.lose_link(key, LinkLoss::Retired);
             }
         }
     }

@@ -58,15 +58,6 @@ impl RequestMemory {
         }
     }
 
-    /// Whether the session may have room for all of a request of which only a part is there. Room that is not used yet is not
-    /// counted, so one session has it at a time, and the foremost one.
-    pub(super) fn is_ample_for(&self, key: SessionKey) -> bool {
-        match &self.foremost {
-            Some(foremost) => foremost.key == key,
-            None => self.large.iter().all(|other| *other == key),
-        }
-    }
-
     /// Time in which this worker did not run is none in which a client could bring anything.
     pub(super) fn forgive(&mut self, stall: Duration, now: Timestamp) {
         if let Some(foremost) = &mut self.foremost {
@@ -100,6 +91,35 @@ impl Engine {
             let session = &mut self.sessions[session.index()];
             session.request_bytes = session.request_bytes + length - before;
         }
+    }
+
+    /// Adds bytes that were read to what is there of a client's request. It gets room for all of it, so that its beginning need not
+    /// be moved again and again, if the rooms of all those with much of one do not come to more than twice what there is for requests;
+    /// when that is used up, only the foremost gets it.
+    pub(super) fn add_input(&mut self, key: SessionKey, input: &mut PendingInput, bytes: &[u8]) {
+        if let Some(room) = input.room_for(bytes.len())
+            && self.has_room(key, room)
+        {
+            input.bytes.reserve(room - input.bytes.len());
+        }
+        input.bytes.extend_from_slice(bytes);
+    }
+
+    fn has_room(&self, key: SessionKey, room: usize) -> bool {
+        if let Some(foremost) = &self.request_memory.foremost {
+            return foremost.key == key;
+        }
+        let others = self
+            .request_memory
+            .large
+            .iter()
+            .filter(|other| **other != key);
+        let room_of = |other: &SessionKey| {
+            let input = self.sessions[other.index()].input.as_ref();
+            input.map_or(0, |input| input.bytes.capacity())
+        };
+        let of_others: usize = others.map(room_of).sum();
+        of_others == 0 || of_others + room <= 2 * self.limits.request_bytes
     }
 
     /// Keeps what could not be taken yet of what a client sent.
@@ -252,6 +272,7 @@ impl Engine {
     /// Disconnects a client at once; what it has sent of its request is of no use.
     fn evict(&mut self, key: SessionKey) {
         self.end_session(key, CloseReason::InputLimit);
+        self.end_upload(key);
         if let Some(input) = self.take_input(key) {
             self.keep_spare_input(input);
         }

@@ -7,8 +7,8 @@ use super::request::State;
 use super::{Engine, RequestKey, SessionKey};
 use crate::local::{Environment, OutputLimits};
 use crate::metrics::CloseReason;
-use crate::session::Session;
 use crate::session::client_state::ClientState;
+use crate::session::{Session, Upload};
 use crate::time::Timestamp;
 
 impl Engine {
@@ -40,6 +40,9 @@ impl Engine {
         if let Some(link) = session.holds {
             // Nobody wants the rest of what it is in the middle of.
             self.lose_link(link, LinkLoss::Retired);
+        }
+        if let Upload::Over(link) = session.upload {
+            self.drop_upload(link);
         }
         if let Some(input) = session.input.take() {
             self.request_memory.pending -= input.bytes.len();

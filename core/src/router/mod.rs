@@ -85,6 +85,15 @@ pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, split_max_keys: usi
     }
 }
 
+/// The slot that [`plan`] will give for a command of which only the first arguments are there, if they settle it.
+#[must_use]
+pub fn slot_known_early(spec: &Spec, args: Args<'_>) -> Option<Slot> {
+    let is_plain = matches!(effective_class(spec, args), Class::Single | Class::SameSlot);
+    let index = usize::from(spec.fixed_key);
+    (is_plain && index != 0).then_some(())?;
+    Some(Slot::of_key(args.get(index)?))
+}
+
 /// The slot of key `key`, and what it is for the order rules.
 #[must_use]
 pub fn place(key: &[u8]) -> (Slot, KeyHash) {

@@ -43,23 +43,21 @@ pub struct PendingInput {
 }
 
 impl PendingInput {
-    /// Adds bytes that were read. If there may be room for all of the argument they belong to (`amply`), it is made when a part of it
-    /// is there that is worth it, for announcing one costs a client nothing; else for twice what is there.
-    pub fn add(&mut self, bytes: &[u8], amply: bool) {
-        let length = self.bytes.len() + bytes.len();
-        if amply
-            && length > self.bytes.capacity()
-            && let Some(expected) = self.decoder.expected_len()
-        {
-            let room = expected + ROOM_BEHIND;
-            let room = if length >= MUCH_ROOM || room <= length * 2 * GROWTH {
-                room
-            } else {
-                length * GROWTH
-            };
-            self.bytes.reserve(room.saturating_sub(self.bytes.len()));
+    /// How much room it should have if `count` more bytes of an argument do not fit: for all of it when a part is there that is
+    /// worth it, for announcing one costs a client nothing.
+    #[must_use]
+    pub fn room_for(&self, count: usize) -> Option<usize> {
+        let length = self.bytes.len() + count;
+        if length <= self.bytes.capacity() {
+            return None;
         }
-        self.bytes.extend_from_slice(bytes);
+        let whole = self.decoder.expected_len()? + ROOM_BEHIND;
+        let room = if length >= MUCH_ROOM || whole <= length * 2 * GROWTH {
+            whole
+        } else {
+            length * GROWTH
+        };
+        Some(room.max(length))
     }
 
     /// Takes the first `count` bytes off, and gives back the room they took if it was much.
@@ -69,6 +67,18 @@ impl PendingInput {
             self.bytes = BytesMut::from(&*self.bytes);
         }
     }
+}
+
+/// Whether the request of which a session has a part is sent on to its node already.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Upload {
+    /// No.
+    #[default]
+    None,
+    /// It is, over this link, which does nothing else.
+    Over(LinkKey),
+    /// It was; the link was lost, and the request is collected.
+    Failed,
 }
 
 /// One client connection.
@@ -83,6 +93,8 @@ pub struct Session {
     pub orphans: Vec<RequestKey>,
     /// Bytes not taken yet.
     pub input: Option<Box<PendingInput>>,
+    /// Whether the first request in `input` is sent on already.
+    pub upload: Upload,
     /// Replies ready to be written.
     pub out: BytesMut,
     /// Bytes of `out`, of replies that wait for their turn, and of those expected for outstanding requests.
@@ -131,6 +143,7 @@ impl Session {
             queue: VecDeque::new(),
             orphans: Vec::new(),
             input: None,
+            upload: Upload::None,
             out: BytesMut::new(),
             reply_bytes: 0,
             request_bytes: 0,

@@ -39,8 +39,10 @@ pub(super) fn room_for(disturbance: Disturbance, sizes: &Sizes) -> u64 {
             let shares = sizes.deaf_clients * REPLIES_OF_SESSION;
             GROWTH * (shares.min(WORKERS * REPLIES_OF_WORKER) + sizes.deaf_clients * least)
         }
-        Disturbance::HugeValue => huge(1, sizes.huge_bytes),
-        Disturbance::BigValues => huge(sizes.big_clients, sizes.big_bytes),
+        Disturbance::HugeValue | Disturbance::HugeValueNetwork => huge(1, sizes.huge_bytes),
+        Disturbance::BigValues | Disturbance::BigValuesNetwork => {
+            huge(sizes.big_clients, sizes.big_bytes)
+        }
         Disturbance::Idle => sizes.idle_clients * IDLE_CLIENT,
         // Never many at the same time.
         Disturbance::New => 0,

@@ -1,6 +1,7 @@
 //! The disturbances by name.
 
 use super::target::Target;
+use super::values::Pace;
 use super::{Sizes, clients, pipeline, values};
 use anyhow::Result;
 use std::time::{Duration, Instant};
@@ -12,8 +13,12 @@ pub enum Disturbance {
     Deaf,
     /// One sets and gets a huge value
     HugeValue,
+    /// The same over a network
+    HugeValueNetwork,
     /// Many set and get big values at the same time
     BigValues,
+    /// The same over a network
+    BigValuesNetwork,
     /// A multitude connects and does nothing
     Idle,
     /// Clients connect, ask once and go, many in a second
@@ -26,10 +31,12 @@ pub enum Disturbance {
 
 impl Disturbance {
     /// Each.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Deaf,
         Self::HugeValue,
+        Self::HugeValueNetwork,
         Self::BigValues,
+        Self::BigValuesNetwork,
         Self::Idle,
         Self::New,
         Self::PipelineUnread,
@@ -42,7 +49,9 @@ impl Disturbance {
         match self {
             Self::Deaf => "deaf",
             Self::HugeValue => "huge-value",
+            Self::HugeValueNetwork => "huge-value-network",
             Self::BigValues => "big-values",
+            Self::BigValuesNetwork => "big-values-network",
             Self::Idle => "idle",
             Self::New => "new",
             Self::PipelineUnread => "pipeline-unread",
@@ -66,6 +75,12 @@ impl Disturbance {
         }
     }
 
+    /// How much its clients send and get in a second, if not all they can.
+    fn pace(self, sizes: &Sizes) -> Option<Pace> {
+        matches!(self, Self::HugeValueNetwork | Self::BigValuesNetwork)
+            .then(|| Pace::new(sizes.network_bytes))
+    }
+
     /// What has to be there before.
     pub(super) fn prepare(self, sizes: &Sizes, target: &Target) -> Result<()> {
         match self {
@@ -78,9 +93,13 @@ impl Disturbance {
     pub(super) fn run(self, sizes: &Sizes, target: &Target, until: Instant) -> Result<String> {
         match self {
             Self::Deaf => clients::deaf(sizes, target, until),
-            Self::HugeValue => values::set_and_get(target, 1, sizes.huge_bytes, until),
-            Self::BigValues => {
-                values::set_and_get(target, sizes.big_clients, sizes.big_bytes, until)
+            Self::HugeValue | Self::HugeValueNetwork => {
+                let pace = self.pace(sizes);
+                values::set_and_get(target, 1, sizes.huge_bytes, pace, until)
+            }
+            Self::BigValues | Self::BigValuesNetwork => {
+                let (clients, bytes) = (sizes.big_clients, sizes.big_bytes);
+                values::set_and_get(target, clients, bytes, self.pace(sizes), until)
             }
             Self::Idle => clients::idle(sizes, target, until),
             Self::New => clients::come_and_go(sizes, target),

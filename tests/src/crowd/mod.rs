@@ -54,6 +54,8 @@ pub struct Sizes {
     pub big_clients: usize,
     /// The value of each
     pub big_bytes: usize,
+    /// What all clients with such values together send or get in a second if they come over a network
+    pub network_bytes: usize,
     /// Clients that do nothing
     pub idle_clients: usize,
     /// Clients that come and go
@@ -79,6 +81,7 @@ impl Sizes {
         huge_bytes: 512 << 20,
         big_clients: 20,
         big_bytes: 64 << 20,
+        network_bytes: GIGABIT,
         idle_clients: 10_000,
         new_clients: 10_000,
         new_per_second: 1_000,
@@ -95,6 +98,7 @@ impl Sizes {
         huge_bytes: 128 << 20,
         big_clients: 10,
         big_bytes: 8 << 20,
+        network_bytes: GIGABIT,
         idle_clients: 1_000,
         new_clients: 600,
         new_per_second: 300,
@@ -105,6 +109,8 @@ impl Sizes {
     };
 }
 
+/// A network of 1 Gbit/s, in bytes a second.
+const GIGABIT: usize = 125_000_000;
 /// Connections of the proxy besides those of the idle clients.
 const OTHER_CLIENTS: usize = 200;
 /// The ordinary clients are not judged before they have run for this long: links open, memory is touched for the first time.

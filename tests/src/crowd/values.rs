@@ -1,25 +1,54 @@
 //! Clients with huge values. Neither side of a value is ever held as a whole: the bytes are made and compared piece by piece.
 
 use super::target::Target;
+use crate::wait::pause;
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Bytes written or read at once.
 const PIECE: usize = 64 << 10;
 /// The bytes of a value repeat after this many, which is no power of two: a piece at the wrong place is noticed.
 const PERIOD: usize = 65_521;
 
+/// The pace of a network that several clients share.
+#[derive(Debug)]
+pub(super) struct Pace {
+    bytes_per_second: usize,
+    began: Instant,
+    passed: AtomicUsize,
+}
+
+impl Pace {
+    pub(super) fn new(bytes_per_second: usize) -> Self {
+        Self {
+            bytes_per_second,
+            began: Instant::now(),
+            passed: AtomicUsize::new(0),
+        }
+    }
+
+    /// So many bytes pass: returns when they are through.
+    fn pass(&self, bytes: usize) {
+        let passed = self.passed.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let due = Duration::from_secs_f64(passed as f64 / self.bytes_per_second as f64);
+        pause(due.saturating_sub(self.began.elapsed()));
+    }
+}
+
 /// `clients` clients set and get values of so many bytes, each a key of its own, until it is `until`, once at least.
 pub(super) fn set_and_get(
     target: &Target,
     clients: usize,
     bytes: usize,
+    pace: Option<Pace>,
     until: Instant,
 ) -> Result<String> {
+    let pace = pace.as_ref();
     let rounds = std::thread::scope(|scope| -> Result<usize> {
-        let spawn = |number| scope.spawn(move || client(target, number, bytes, until));
+        let spawn = |number| scope.spawn(move || client(target, number, bytes, pace, until));
         let threads: Vec<_> = (0..clients).map(spawn).collect();
         let joined = threads
             .into_iter()
@@ -32,9 +61,15 @@ pub(super) fn set_and_get(
     ))
 }
 
-fn client(target: &Target, number: usize, bytes: usize, until: Instant) -> Result<usize> {
+fn client(
+    target: &Target,
+    number: usize,
+    bytes: usize,
+    pace: Option<&Pace>,
+    until: Instant,
+) -> Result<usize> {
     let key = format!("huge:{number}");
-    let mut value = Value::new(bytes);
+    let mut value = Value::new(bytes, pace);
     let mut stream = target.connect_for(&key, number)?;
     let mut rounds = 0;
     while rounds == 0 || Instant::now() < until {
@@ -51,17 +86,19 @@ fn client(target: &Target, number: usize, bytes: usize, until: Instant) -> Resul
 }
 
 /// A value by its length and where in the pattern it starts.
-struct Value {
+struct Value<'a> {
+    pace: Option<&'a Pace>,
     length: usize,
     start: usize,
     pattern: Vec<u8>,
 }
 
-impl Value {
-    fn new(length: usize) -> Self {
+impl<'a> Value<'a> {
+    fn new(length: usize, pace: Option<&'a Pace>) -> Self {
         let byte = |n: usize| u8::try_from(n * n % 251).unwrap_or_default();
         let pattern = (0..PERIOD + PIECE).map(|n| byte(n % PERIOD));
         Self {
+            pace,
             length,
             start: 0,
             pattern: pattern.collect(),
@@ -74,6 +111,12 @@ impl Value {
         &self.pattern[first..first + most.min(PIECE).min(self.length - position)]
     }
 
+    fn wait_for(&self, bytes: usize) {
+        if let Some(pace) = self.pace {
+            pace.pass(bytes);
+        }
+    }
+
     fn set(&self, stream: &mut TcpStream, key: &str) -> Result<()> {
         write!(
             stream,
@@ -84,6 +127,7 @@ impl Value {
         let mut position = 0;
         while position < self.length {
             let piece = self.piece(position, PIECE);
+            self.wait_for(piece.len());
             stream.write_all(piece)?;
             position += piece.len();
         }
@@ -102,6 +146,7 @@ impl Value {
             ensure!(count > 0, "disconnected after {position} bytes");
             let right = self.piece(position, count) == &scratch[..count];
             ensure!(right, "wrong bytes after {position}");
+            self.wait_for(count);
             position += count;
         }
         expect(stream, b"\r\n")

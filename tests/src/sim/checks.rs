@@ -50,6 +50,7 @@ impl World {
             .iter()
             .find(|connection| connection.link == link)
             .filter(|connection| connection.used && !connection.closing && !connection.garbled)
+            .filter(|connection| connection.has_work() || !connection.replies.is_empty())
         else {
             return Ok(());
         };

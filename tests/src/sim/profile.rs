@@ -17,6 +17,9 @@ pub(super) const KEYS_PER_SLOT: usize = 3;
 /// All keys of a run.
 pub(super) const KEYS: usize = HOT_SLOTS * KEYS_PER_SLOT;
 
+/// More than there ever is.
+const LOTS: usize = 64 << 20;
+
 /// How often each kind of trouble happens, in relation to the others; 0 for never.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Faults {
@@ -133,19 +136,17 @@ impl Profile {
         let tight = Limits {
             session_in_flight: *pick(rng, &[2, 4, 16, 256]),
             park_max_requests: *pick(rng, &[4, 100_000, 100_000, 100_000, 100_000, 100_000]),
-            park_max_bytes: *pick(
-                rng,
-                &[400, 64 << 20, 64 << 20, 64 << 20, 64 << 20, 64 << 20],
-            ),
+            park_max_bytes: *pick(rng, &[400, LOTS, LOTS, LOTS, LOTS, LOTS]),
             park_timeout: Duration::from_millis(*pick(rng, &[300, 2_000, 10_000])),
             request_timeout: Duration::from_millis(*pick(rng, &[100, 1_000, 15_000, 3_600_000])),
             node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 6_000])),
             busy_timeout: Duration::from_millis(*pick(rng, &[1_000, 8_000, 60_000])),
             demoted_timeout: Duration::from_millis(*pick(rng, &[200, 2_000])),
-            output_pause_bytes: *pick(rng, &[200, 64 << 20, 64 << 20]),
+            output_pause_bytes: *pick(rng, &[200, LOTS, LOTS]),
             pass_on_bytes: *pick(rng, &[10, 128 << 10, 128 << 10]),
+            upload_bytes: *pick(rng, &[10, 4 << 20, 4 << 20]),
             reply_bytes: *pick(rng, &[1_000, 256 << 20, 256 << 20]),
-            input_ahead_bytes: *pick(rng, &[300, 64 << 20]),
+            input_ahead_bytes: *pick(rng, &[300, LOTS]),
             max_redirects: *pick(rng, &[1, 6, 6]),
             max_resends: *pick(rng, &[0, 2, 2]),
             links_per_node: *pick(rng, &[1, 1, 2, 3]),

@@ -132,6 +132,19 @@ impl Driver {
         self.commands(port, Protocol::Resp2)
     }
 
+    /// What a node has of a request that is not whole.
+    pub(super) fn part_of_request(&self, port: u16) -> String {
+        let to = self.connections.values().filter(|to| to.port == port);
+        let parts: Vec<&[u8]> = to.map(|to| &*to.bytes).collect();
+        String::from_utf8(parts.concat()).unwrap()
+    }
+
+    /// All requests a node got over all its connections.
+    pub(super) fn all_requests(&self, port: u16) -> Vec<String> {
+        let to = self.connections.values().filter(|to| to.port == port);
+        to.flat_map(|to| to.commands.clone()).collect()
+    }
+
     pub(super) fn resp3_requests(&self, port: u16) -> Vec<String> {
         self.commands(port, Protocol::Resp3)
     }

@@ -40,6 +40,7 @@ struct Options {
     little_memory: bool,
     two_links: bool,
     no_topology: bool,
+    uploads: bool,
 }
 
 impl Options {
@@ -51,6 +52,7 @@ impl Options {
             little_memory: byte & 8 != 0,
             two_links: byte & 16 != 0,
             no_topology: byte & 32 != 0,
+            uploads: byte & 64 != 0,
         }
     }
 
@@ -79,6 +81,9 @@ impl Options {
         }
         if self.two_links {
             limits.links_per_node = 2;
+        }
+        if self.uploads {
+            limits.upload_bytes = 8;
         }
         limits
     }
