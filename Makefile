@@ -5,7 +5,7 @@ BUILD_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DEBUG_BINARY := $(BUILD_DIR)/debug/slotway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools lint sim mutations fuzz chaos crowd
+.PHONY: help demo test test-tools lint sim mutations fuzz chaos crowd bench
 
 help: ## lists these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,16 @@ crowd: ## clients that take more than their share, beside ordinary ones: memory,
 	$(CARGO) build --release --locked --package slotway --package slotway-tests
 	SLOTWAY_BIN=$(BUILD_DIR)/release/slotway $(BUILD_DIR)/release/crowd \
 	    $(if $(SERVER),--server $(SERVER)) $(if $(ONLY),--only $(ONLY))
+
+# The harness is built apart: what it needs of the core is no part of the proxy that ships.
+bench: ## load through slotway, HAProxy, twemproxy and straight, with all targets (ROUNDS=, SECONDS=, ONLY=, SERVER=)
+	scripts/fetch-servers.sh --all
+	scripts/fetch-peers.sh
+	$(CARGO) build --release --locked --package slotway
+	$(CARGO) build --release --locked --package slotway-benches --bin load
+	SLOTWAY_BIN=$(BUILD_DIR)/release/slotway $(BUILD_DIR)/release/load --json $(BUILD_DIR)/bench.json \
+	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	    $(if $(ONLY),--only $(ONLY)) $(if $(SERVER),--server $(SERVER))
 
 lint: ## formatting, clippy, documentation and generated files, with warnings denied
 	$(CARGO) fmt --all --check

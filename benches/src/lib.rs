@@ -1,1 +1,4 @@
-//! Shared code of the benchmarks.
+//! Benchmarks of slotway.
+#![forbid(unsafe_code)]
+
+pub mod load;
