@@ -229,9 +229,8 @@ impl Engine {
         reply: &[u8],
         executed: bool,
     ) {
+        self.requests.keep_reply(key, reply);
         let request = &mut self.requests[key];
-        request.reply.clear();
-        request.reply.extend_from_slice(reply);
         request.state = State::Done { executed };
         let Some((group, _)) = request.group else {
             return;
