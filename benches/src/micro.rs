@@ -34,10 +34,10 @@ pub const MGET_OF_ONE_SLOT: &str =
 /// Does a step [`OPERATIONS`] times.
 pub type Run = Box<dyn FnMut()>;
 
-/// A key of `bytes` bytes.
+/// A key of `bytes` bytes, 100 at most.
 fn key(number: usize, bytes: usize) -> String {
     // A multiplier spreads the numbers over all digits, and so the keys over all slots.
-    let digits = format!("{:040}", number * 7_919);
+    let digits = format!("{:0100}", number * 7_919);
     digits[digits.len() - bytes..].to_owned()
 }
 
