@@ -5,10 +5,10 @@ BUILD_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DEBUG_BINARY := $(BUILD_DIR)/debug/slotway
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tools lint sim mutations fuzz chaos crowd bench
+.PHONY: help demo test test-tools lint sim mutations fuzz chaos crowd bench bench-instructions
 
 help: ## lists these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## builds the proxy and runs it in front of a throw-away cluster, until Ctrl-C
 	$(CARGO) build --release --locked --package slotway
@@ -65,6 +65,9 @@ lint: ## formatting, clippy, documentation and generated files, with warnings de
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	python3 scripts/generate_commands.py --check
+
+bench-instructions: ## counts the instructions of the request path and compares with benches/instructions.toml (WRITE=1 rewrites it)
+	runner="$$(scripts/fetch-gungraun.sh)" && GUNGRAUN_RUNNER="$$runner" scripts/instructions.py $(if $(WRITE),--write)
 
 fuzz: ## fuzzes the core, all targets one after the other: TARGET=name MINUTES=n JOBS=n; says what it needs
 	MINUTES=$(or $(MINUTES),5) JOBS=$(or $(JOBS),1) scripts/fuzz.sh run $(TARGET)

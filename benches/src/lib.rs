@@ -1,4 +1,6 @@
-//! Benchmarks of slotway.
+//! Benchmarks of slotway, and what they share.
 #![forbid(unsafe_code)]
 
+pub mod in_process;
 pub mod load;
+pub mod micro;

@@ -69,9 +69,8 @@ impl Engine {
             self.requests.remove(key);
             self.deliver_ready(session_key);
         } else {
-            request.reply.clear();
-            request.reply.extend_from_slice(reply);
             request.state = State::Done { executed };
+            self.requests.keep_reply(key, reply);
             self.recount_reply(key, reply.len());
         }
         self.after_completion(session_key);

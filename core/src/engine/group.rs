@@ -2,6 +2,8 @@
 //!
 //! [`fan_out`]: super::fan_out
 
+use smallvec::SmallVec;
+
 use super::request::{Launch, Shape, State};
 use super::{Engine, GroupKey, RequestKey, SessionKey};
 use crate::command::{KeyList, Spec};
@@ -22,6 +24,9 @@ pub(super) enum Assembly {
     Scan(Step),
 }
 
+/// Where the elements of a part belong in the whole. Most parts have one.
+type Positions = SmallVec<[u32; 4]>;
+
 /// The parts of one command.
 #[derive(Debug)]
 pub(super) struct Group {
@@ -29,7 +34,7 @@ pub(super) struct Group {
     pub(super) parent: RequestKey,
     pub(super) parts: Vec<RequestKey>,
     /// For each part, where its elements belong in the whole (MGET only).
-    positions: Vec<Vec<u32>>,
+    positions: Vec<Positions>,
     remaining: usize,
     /// Elements of the whole.
     total: usize,
@@ -44,7 +49,7 @@ pub(super) struct NewPart {
     /// The hash of each key if there are several.
     several_keys: Vec<KeyHash>,
     raw: Vec<u8>,
-    positions: Vec<u32>,
+    positions: Positions,
 }
 
 impl Engine {
@@ -184,8 +189,8 @@ impl Engine {
         let remaining = parts.len();
         let group = self.groups.insert(Group {
             parent,
-            parts: Vec::new(),
-            positions: Vec::new(),
+            parts: Vec::with_capacity(remaining),
+            positions: Vec::with_capacity(remaining),
             remaining,
             total,
             assembly,
@@ -229,9 +234,8 @@ impl Engine {
         reply: &[u8],
         executed: bool,
     ) {
+        self.requests.keep_reply(key, reply);
         let request = &mut self.requests[key];
-        request.reply.clear();
-        request.reply.extend_from_slice(reply);
         request.state = State::Done { executed };
         let Some((group, _)) = request.group else {
             return;
@@ -285,26 +289,23 @@ impl Engine {
                 return Outcome::Unavailable;
             }
         };
-        let part_of = |number: usize| group.parts.get(number).map(|part| &self.requests[*part]);
-        let parts: Vec<Part<'_>> = numbers
-            .iter()
-            .filter_map(|number| {
-                let request = part_of(*number)?;
-                Some(Part {
-                    reply: &request.reply,
-                    positions: group.positions.get(*number).map_or(&[], Vec::as_slice),
-                    outcome: match request.outcome {
-                        Outcome::Uncertain => PartOutcome::Uncertain,
-                        Outcome::Unavailable | Outcome::Refused => PartOutcome::NotExecuted,
-                        Outcome::Ok | Outcome::NodeError | Outcome::Partial => {
-                            PartOutcome::Answered
-                        }
-                    },
-                })
+        let asked = |number: usize| group.parts.get(number).map(|part| &self.requests[*part]);
+        let mut parts: Vec<Part<'_>> = Vec::with_capacity(numbers.len());
+        parts.extend(numbers.iter().filter_map(|number| {
+            let request = asked(*number)?;
+            let positions = group.positions.get(*number);
+            Some(Part {
+                reply: &request.reply,
+                positions: positions.map_or(&[], Positions::as_slice),
+                outcome: match request.outcome {
+                    Outcome::Uncertain => PartOutcome::Uncertain,
+                    Outcome::Unavailable | Outcome::Refused => PartOutcome::NotExecuted,
+                    Outcome::Ok | Outcome::NodeError | Outcome::Partial => PartOutcome::Answered,
+                },
             })
-            .collect();
+        }));
         let owns = |part: usize, slot: Slot| {
-            let asked = numbers.get(part).and_then(|number| part_of(*number));
+            let asked = numbers.get(part).and_then(|number| asked(*number));
             asked.is_some_and(|asked| {
                 self.snapshot.shard_of(asked.shape.slot) == self.snapshot.shard_of(slot)
             })
@@ -324,7 +325,7 @@ pub(super) fn keyless(slot: Slot, raw: Vec<u8>) -> NewPart {
         keyed: false,
         several_keys: Vec::new(),
         raw,
-        positions: Vec::new(),
+        positions: Positions::new(),
     }
 }
 
@@ -342,51 +343,72 @@ fn outcome_of(reply: &[u8]) -> Outcome {
     }
 }
 
+/// One key of a command that is split.
+struct Placed {
+    slot: Slot,
+    key: KeyHash,
+    /// Among the keys.
+    position: u32,
+    /// Among the arguments.
+    index: u32,
+}
+
 /// The keys of `args`, with what belongs to each, grouped by slot; groups in the order of their first keys, keys in theirs [P5].
 fn split_by_slot(spec: &Spec, args: Args<'_>, keys: &KeyList) -> Vec<NewPart> {
+    let mut placed: Vec<Placed> = Vec::with_capacity(keys.as_slice().len());
+    placed.extend((0..).zip(keys.as_slice()).filter_map(|(position, index)| {
+        let (slot, key) = place(args.get(*index as usize)?);
+        Some(Placed {
+            slot,
+            key,
+            position,
+            index: *index,
+        })
+    }));
+    placed.sort_unstable_by_key(|key| (key.slot, key.position));
+    let mut parts = Vec::with_capacity(placed.len());
+    parts.extend(
+        placed
+            .chunk_by(|a, b| a.slot == b.slot)
+            .filter_map(|chunk| part_of(spec, args, chunk)),
+    );
+    parts.sort_unstable_by_key(|part: &NewPart| part.positions.first().copied());
+    parts
+}
+
+/// The part with these keys, which are of one slot.
+fn part_of(spec: &Spec, args: Args<'_>, chunk: &[Placed]) -> Option<NewPart> {
+    let first = chunk.first()?;
+    let several_keys: Vec<KeyHash> = match chunk {
+        [_] => Vec::new(),
+        _ => chunk.iter().map(|placed| placed.key).collect(),
+    };
+    Some(NewPart {
+        slot: first.slot,
+        key: several_keys
+            .iter()
+            .fold(first.key, |keys, key| keys.with(*key)),
+        keyed: true,
+        raw: request_for(spec, args, chunk),
+        positions: chunk.iter().map(|placed| placed.position).collect(),
+        several_keys,
+    })
+}
+
+/// The command `spec` with these keys only, and what belongs to each.
+fn request_for(spec: &Spec, args: Args<'_>, chunk: &[Placed]) -> Vec<u8> {
+    /// What stands around an argument, at most.
+    const HEADER: usize = 16;
     let step = usize::from(spec.key_step);
-    let mut placed: Vec<(Slot, KeyHash, u32, u32)> = (0..)
-        .zip(keys.as_slice())
-        .filter_map(|(position, index)| {
-            let (slot, key) = place(args.get(*index as usize)?);
-            Some((slot, key, position, *index))
-        })
-        .collect();
-    placed.sort_by_key(|(slot, _, position, _)| (*slot, *position));
-    let mut parts: Vec<(u32, NewPart)> = placed
-        .chunk_by(|a, b| a.0 == b.0)
-        .filter_map(|chunk| {
-            let (slot, key, first, _) = *chunk.first()?;
-            let mut raw = Vec::new();
-            write::array(&mut raw, 1 + chunk.len() * step);
-            write::bulk(&mut raw, args.name());
-            for (_, _, _, index) in chunk {
-                for offset in 0..step {
-                    write::bulk(
-                        &mut raw,
-                        args.get(*index as usize + offset).unwrap_or_default(),
-                    );
-                }
-            }
-            let several_keys: Vec<KeyHash> = match chunk {
-                [_] => Vec::new(),
-                _ => chunk.iter().map(|(_, key, _, _)| *key).collect(),
-            };
-            let key = several_keys.iter().fold(key, |keys, key| keys.with(*key));
-            let positions = chunk.iter().map(|(_, _, position, _)| *position).collect();
-            Some((
-                first,
-                NewPart {
-                    slot,
-                    key,
-                    keyed: true,
-                    several_keys,
-                    raw,
-                    positions,
-                },
-            ))
-        })
-        .collect();
-    parts.sort_by_key(|(first, _)| *first);
-    parts.into_iter().map(|(_, part)| part).collect()
+    let belongs = |placed: &Placed| {
+        let first = placed.index as usize;
+        (first..first + step).map(move |index| args.get(index).unwrap_or_default())
+    };
+    let words = chunk.iter().flat_map(belongs);
+    let length: usize = words.clone().map(|word| HEADER + word.len()).sum();
+    let mut raw = Vec::with_capacity(2 * HEADER + args.name().len() + length);
+    write::array(&mut raw, 1 + chunk.len() * step);
+    write::bulk(&mut raw, args.name());
+    words.for_each(|word| write::bulk(&mut raw, word));
+    raw
 }

@@ -20,8 +20,12 @@ use crate::router::KeyHash;
 use crate::slot::Slot;
 use crate::time::Timestamp;
 
-/// Capacity above which a released entry gives its buffers back.
+/// Capacity above which a released entry gives the buffer of its request back.
 const KEPT_CAPACITY: usize = 1024;
+
+/// Capacity of all buffers of replies together that are kept for the next ones, and of the biggest of them.
+const SPARE_REPLIES: usize = 4 << 20;
+const SPARE_REPLY: usize = 64 << 10;
 
 /// Where a request is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,6 +188,11 @@ pub(crate) struct RequestTable {
     free: Vec<RequestKey>,
     /// Sum of [`Request::bytes`].
     bytes: usize,
+    /// Buffers for replies that have to wait for their turn. Not kept with the entries, of which few hold one: those used last
+    /// are still in the cache, and so few can be big.
+    spare_replies: Vec<Vec<u8>>,
+    /// Sum of their capacities.
+    spare_reply_bytes: usize,
 }
 
 impl RequestTable {
@@ -259,11 +268,33 @@ impl RequestTable {
         if entry.body.capacity() > KEPT_CAPACITY {
             entry.body = BytesMut::new();
         }
-        entry.reply.clear();
-        if entry.reply.capacity() > KEPT_CAPACITY {
-            entry.reply = Vec::new();
-        }
+        let reply = std::mem::take(&mut entry.reply);
         self.free.push(key);
+        if reply.capacity() > 0 {
+            self.keep_spare_reply(reply);
+        }
+    }
+
+    /// Gives a request a reply that has to wait for its turn.
+    pub(crate) fn keep_reply(&mut self, key: RequestKey, reply: &[u8]) {
+        let entry = &mut self.entries[key.index()];
+        if entry.reply.capacity() == 0
+            && let Some(spare) = self.spare_replies.pop()
+        {
+            self.spare_reply_bytes -= spare.capacity();
+            entry.reply = spare;
+        }
+        entry.reply.clear();
+        entry.reply.extend_from_slice(reply);
+    }
+
+    fn keep_spare_reply(&mut self, mut reply: Vec<u8>) {
+        let capacity = reply.capacity();
+        if capacity <= SPARE_REPLY && self.spare_reply_bytes + capacity <= SPARE_REPLIES {
+            reply.clear();
+            self.spare_reply_bytes += capacity;
+            self.spare_replies.push(reply);
+        }
     }
 
     /// Notes what a request takes; gives what it took before.

@@ -1,6 +1,11 @@
 //! Where the elements of an array reply lie, so that they can be copied as they are.
 
+use smallvec::SmallVec;
+
 use crate::resp::ReplyScanner;
+
+/// The elements of one part: one or few, as a rule.
+pub(super) type Elements<'a> = SmallVec<[&'a [u8]; 4]>;
 
 /// The reply behind its attributes; `None` if it is not a reply.
 pub(super) fn without_attributes(mut reply: &[u8]) -> Option<&[u8]> {
@@ -16,14 +21,14 @@ pub(super) fn without_attributes(mut reply: &[u8]) -> Option<&[u8]> {
 
 /// The elements of an array or set, each with its attributes if it has any; `None` for anything else, and for bytes behind
 /// it. `reply` has no attributes of its own.
-pub(super) fn elements(reply: &[u8]) -> Option<Vec<&[u8]>> {
+pub(super) fn elements(reply: &[u8]) -> Option<Elements<'_>> {
     let (kind, after) = reply.split_first()?;
     if !matches!(kind, b'*' | b'~') {
         return None;
     }
     let (count, mut rest) = read_count(after)?;
     // An element takes at least three bytes: a count from the wire must not reserve more than is there.
-    let mut elements = Vec::with_capacity(count.min(rest.len() / 3));
+    let mut elements = Elements::with_capacity(count.min(rest.len() / 3));
     for _ in 0..count {
         let (element, behind) = next_value(rest)?;
         elements.push(element);

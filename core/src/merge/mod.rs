@@ -109,7 +109,8 @@ fn combine(
     owns: &dyn Fn(usize, Slot) -> bool,
     out: &mut Vec<u8>,
 ) -> Result<(), Unexpected> {
-    let replies: Vec<&[u8]> = good(verdicts).collect();
+    let mut replies: Vec<&[u8]> = Vec::with_capacity(verdicts.len());
+    replies.extend(good(verdicts));
     match combine {
         Combine::Sum => sum(&replies, out),
         Combine::AllOk => all_ok(&replies, out),
