@@ -39,6 +39,8 @@ pub enum Owed {
     Asking,
     /// The reply to a PING that shows whether the node is alive [HL2].
     Probe,
+    /// The reply to the CLIENT KILL of a connection that was given up: swallowed [D9].
+    Fence,
 }
 
 /// One reply owed by the node.
@@ -250,7 +252,7 @@ impl Link {
         watched
             .filter_map(|(position, entry)| match entry.owed {
                 Owed::Request(request) => Some((position, request)),
-                Owed::Orphan(_) | Owed::Asking | Owed::Probe => None,
+                Owed::Orphan(_) | Owed::Asking | Owed::Probe | Owed::Fence => None,
             })
             .next()
     }

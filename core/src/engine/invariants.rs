@@ -164,7 +164,7 @@ impl Engine {
         let sent = || {
             link.in_flight().filter_map(|entry| match entry.owed {
                 Owed::Request(request) | Owed::Orphan(request) => Some((request, entry)),
-                Owed::Asking | Owed::Probe => None,
+                Owed::Asking | Owed::Probe | Owed::Fence => None,
             })
         };
         for (request, entry) in sent() {

@@ -8,7 +8,7 @@ use super::resend::UNCERTAIN;
 use super::{Action, Engine, LinkKey, NodeKey, RequestKey};
 use crate::backend::{Handshake, HandshakeFailure, InFlight, Link, LinkPhase, Owed};
 use crate::metrics::{Outcome, RetryReason};
-use crate::resp::Protocol;
+use crate::resp::{Protocol, write};
 use crate::topology::{Hint, RefreshReason};
 
 /// First pause after a failed connection attempt, doubled up to the second value [HL3].
@@ -133,6 +133,11 @@ impl Engine {
         let waiting = std::mem::take(&mut link.waiting);
         node.failures = 0;
         node.login_refused = false;
+        for fence in node.fences.clone() {
+            // Since its handshake began.
+            self.push_fence(key, fence);
+        }
+        let link = &self.links[key.index()];
         if link.uploads.is_some() {
             self.mark_link_dirty(key);
         }
@@ -207,8 +212,12 @@ impl Engine {
             self.fail_upload(session);
         }
         let link = &self.links[key.index()];
-        if matches!(loss, LinkLoss::Silent | LinkLoss::Protocol(_)) && link.may_execute() {
-            self.nodes[node].fences.extend(link.client_id);
+        if matches!(loss, LinkLoss::Silent | LinkLoss::Protocol(_))
+            && link.may_execute()
+            && let Some(id) = link.client_id
+        {
+            self.nodes[node].fences.push(id);
+            self.fence_open_links(node, id);
         }
         let missing_resp3 = matches!(loss, LinkLoss::Handshake(HandshakeFailure::NoResp3));
         self.note_loss(node, &loss);
@@ -234,6 +243,32 @@ impl Engine {
                 self.reroute(request);
             }
         }
+    }
+
+    /// Has connection `id` of `node`, which may yet execute something, killed before anything else that is sent over links that are
+    /// open already: a session may go on over one of them [D9].
+    fn fence_open_links(&mut self, node: NodeKey, id: i64) {
+        let open: Vec<LinkKey> = self.nodes[node]
+            .links
+            .iter()
+            .flatten()
+            .flatten()
+            .copied()
+            .filter(|link| self.links[link.index()].is_ready())
+            .collect();
+        for link in open {
+            self.push_fence(link, id);
+        }
+    }
+
+    fn push_fence(&mut self, link: LinkKey, id: i64) {
+        let mut kill = Vec::new();
+        write::command(
+            &mut kill,
+            &[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()],
+        );
+        self.links[link.index()].push(Owed::Fence, &kill, self.now);
+        self.mark_link_dirty(link);
     }
 
     fn note_loss(&mut self, node: NodeKey, loss: &LinkLoss) {
@@ -275,7 +310,7 @@ impl Engine {
         let request = match entry.owed {
             Owed::Request(request) => request,
             Owed::Orphan(orphan) => return self.end_orphan(orphan),
-            Owed::Asking | Owed::Probe => return,
+            Owed::Asking | Owed::Probe | Owed::Fence => return,
         };
         let link = &mut self.links[key.index()];
         let written = link.is_written(&entry);

@@ -110,7 +110,7 @@ impl Engine {
             ));
         }
         match entry.owed {
-            Owed::Probe => {
+            Owed::Probe | Owed::Fence => {
                 link.pop();
             }
             Owed::Asking => {

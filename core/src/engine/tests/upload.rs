@@ -273,3 +273,30 @@ fn the_number_of_requests_that_are_sent_on_is_bounded() {
         assert_eq!(driver.output(client), "+OK\r\n");
     }
 }
+
+/// The session goes on over a link that was open before: what the other one may still do must not come behind that.
+#[test]
+fn a_link_given_up_is_killed_at_the_node_before_the_session_goes_on_d9() {
+    let mut driver = driver();
+    let node = driver.owner("k");
+    let client = driver.client();
+    driver.send(client, "GET k");
+    driver.reply_where_asked(node, &bulk("v"));
+    assert_eq!(driver.output(client), bulk("v"));
+    let open = driver.links_to(node)[0];
+    let (command, bytes, middle) = set("k");
+    driver.send_raw(client, &bytes[..50]);
+    driver.send_raw(client, &bytes[50..middle]);
+    driver.send_raw(client, &bytes[middle..]);
+    assert!(driver.all_requests(node).contains(&command));
+    let links = driver.links_to(node);
+    let upload = links.into_iter().find(|link| *link != open).unwrap();
+    driver.engine.on_link_read(upload, b"?no reply\r\n");
+    driver.settle();
+    assert!(driver.output(client).starts_with("-UNCERTAIN"));
+    driver.send(client, "SET k w");
+    let requests = driver.all_requests(node);
+    assert_eq!(requests[1..], ["CLIENT KILL ID 101", "SET k w"]);
+    driver.reply_where_asked(node, "+OK\r\n");
+    assert_eq!(driver.output(client), "+OK\r\n");
+}
