@@ -98,6 +98,13 @@ impl World {
             && self.pending.is_empty()
             && !self.connections.iter().any(|connection| connection.closing)
             && self.engine.report().in_flight == 0
+            && !self.owes_anything()
+    }
+
+    /// Whether a node owes replies that no client waits for: to the CLIENT KILL of a connection that was given up.
+    fn owes_anything(&self) -> bool {
+        let report = self.engine.report();
+        report.links.iter().any(|link| link.in_flight > 0)
     }
 
     /// A worker that is to stop: every session ends once it has all its replies.

@@ -241,11 +241,13 @@ impl World {
             (other.node, other.number, other.incarnation) == (node, number, incarnation)
         };
         self.given_up.retain(|other| !is_meant(other));
+        self.collect_actions()?;
         let Some(other) = self.connections.iter_mut().find(|other| is_meant(other)) else {
             return Ok(());
         };
-        // Closed by the engine, but not gone yet; or, after the node was started anew, another one with the number of an old one.
-        if !other.closing && incarnation == 0 {
+        // Given up by the engine, but not gone yet; or, after the node was started anew, another one with the number of an old one.
+        let given_up = other.closing || self.actions.contains(&Action::CloseLink(other.link));
+        if !given_up && incarnation == 0 {
             return Err(format!("{:?} is killed, which is in use", other.link));
         }
         other.close(false);
