@@ -181,9 +181,7 @@ impl Engine {
             return;
         }
         self.give_up(key, loss);
-        if let Some(buffer) = self.links.remove(key.index()).into_upload() {
-            self.actions.push_back(Action::Drop(buffer));
-        }
+        self.links.remove(key.index());
         self.run_pending();
     }
 
