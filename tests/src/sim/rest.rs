@@ -134,8 +134,10 @@ impl World {
             }
             // Replies that came too late for their clients may still be owed [D8].
             if self.clients.is_empty() && self.engine.report().in_flight == 0 {
-                // Probes are closed at the next tick.
+                // Probes are closed at the next tick; nodes that only connections were left to are forgotten at the next topology.
                 self.pass(REST_STEP)?;
+                let generation = self.snapshot.generation + 1;
+                self.adopt(Some(self.cluster.snapshot(generation, None, false)));
                 self.engine.check_nothing_left();
                 return Ok(());
             }
