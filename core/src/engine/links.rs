@@ -133,12 +133,16 @@ impl Engine {
         let waiting = std::mem::take(&mut link.waiting);
         node.failures = 0;
         node.login_refused = false;
-        for fence in node.fences.clone() {
-            // Since its handshake began.
+        let is_upload = link.uploads.is_some();
+        // Those that have come since its handshake began. A connection for one request has no room for others.
+        let fences = node.fences.clone();
+        if is_upload && !fences.is_empty() {
+            return self.lose_link(key, LinkLoss::Retired);
+        }
+        for fence in fences {
             self.push_fence(key, fence);
         }
-        let link = &self.links[key.index()];
-        if link.uploads.is_some() {
+        if is_upload {
             self.mark_link_dirty(key);
         }
         for request in waiting {
