@@ -211,6 +211,12 @@ impl Link {
         self.written += uploaded as u64;
     }
 
+    /// The buffer of the big request that it carried, if it did.
+    #[must_use]
+    pub fn into_upload(self) -> Option<BytesMut> {
+        (self.uploaded > 0).then_some(self.log)
+    }
+
     /// Gives the request of `entry`, which is about to be popped, its own copy of its bytes; those of a big one that is alone as
     /// they are.
     pub fn take_body(&mut self, entry: &InFlight, body: &mut BytesMut) {
@@ -344,7 +350,9 @@ impl Link {
         self.log
             .advance(offset(position, self.head).min(self.log.len()));
         self.head = self.head.max(position);
-        give_back(&mut self.log, KEPT_LOG);
+        if self.uploaded == 0 {
+            give_back(&mut self.log, KEPT_LOG);
+        }
     }
 }
 

@@ -185,7 +185,9 @@ impl Engine {
             return;
         }
         self.give_up(key, loss);
-        self.links.remove(key.index());
+        if let Some(buffer) = self.links.remove(key.index()).into_upload() {
+            self.actions.push_back(Action::Drop(buffer));
+        }
         self.run_pending();
     }
 

@@ -79,6 +79,7 @@ fn act(shared: &Rc<Shared>, action: Action) {
             }
         }
         Action::Hint(hint) => shared.hint(hint),
+        Action::Drop(buffer) => drop(tokio::task::spawn_blocking(move || drop(buffer))),
     }
 }
 

@@ -77,7 +77,7 @@ impl World {
                     self.adopt(self.snapshot.with_moved_slots(&[(slot, target)]));
                 }
             }
-            Action::ResumeLink(_) | Action::Hint(_) => {}
+            Action::ResumeLink(_) | Action::Drop(_) | Action::Hint(_) => {}
         }
         Ok(())
     }

@@ -326,7 +326,7 @@ impl Driver {
                 self.connections.remove(&link);
                 self.engine.on_link_closed(link, LinkLoss::Closed);
             }
-            Action::ResumeLink(_) => {}
+            Action::ResumeLink(_) | Action::Drop(_) => {}
             Action::Hint(hint) => self.hints.push(hint),
         }
     }

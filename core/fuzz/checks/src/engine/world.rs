@@ -134,7 +134,7 @@ impl World {
                     self.engine.on_link_closed(link, LinkLoss::Closed);
                 }
             }
-            Action::ResumeLink(_) | Action::Hint(_) => {}
+            Action::ResumeLink(_) | Action::Drop(_) | Action::Hint(_) => {}
         }
     }
 
