@@ -211,10 +211,11 @@ impl Link {
         self.written += uploaded as u64;
     }
 
-    /// The buffer of the big request that it carried, if it did.
+    /// The buffer of the big request that it carried, if it did, and how much memory that takes.
     #[must_use]
-    pub fn into_upload(self) -> Option<BytesMut> {
-        (self.uploaded > 0).then_some(self.log)
+    pub fn into_upload(self) -> Option<(BytesMut, usize)> {
+        let has_whole = self.uploaded > 0 && self.end() > self.uploaded as u64;
+        has_whole.then_some((self.log, self.uploaded))
     }
 
     /// Gives the request of `entry`, which is about to be popped, its own copy of its bytes; those of a big one that is alone as

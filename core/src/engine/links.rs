@@ -185,8 +185,8 @@ impl Engine {
             return;
         }
         self.give_up(key, loss);
-        if let Some(buffer) = self.links.remove(key.index()).into_upload() {
-            self.actions.push_back(Action::Drop(buffer));
+        if let Some((buffer, size)) = self.links.remove(key.index()).into_upload() {
+            self.drop_elsewhere(buffer, size);
         }
         self.run_pending();
     }

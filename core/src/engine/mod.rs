@@ -84,8 +84,14 @@ pub enum Action {
     ResumeLink(LinkKey),
     /// Tell discovery.
     Hint(Hint),
-    /// Drop this buffer, of many megabytes, on a thread that serves nobody: to take back its memory takes the system 0.1 ms for each MiB.
-    Drop(BytesMut),
+    /// Drop this buffer on a thread that serves nobody, for to take back its memory takes the system 0.1 ms for each MiB; then tell
+    /// [`Engine::on_dropped`].
+    Drop {
+        /// What is not needed any more.
+        buffer: BytesMut,
+        /// Bytes of memory that it takes.
+        size: usize,
+    },
 }
 
 /// What the engine needs to know about the servers behind it.

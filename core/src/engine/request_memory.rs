@@ -8,7 +8,9 @@
 
 use std::time::Duration;
 
-use super::{Engine, RequestKey, SessionKey};
+use bytes::BytesMut;
+
+use super::{Action, Engine, RequestKey, SessionKey};
 use crate::metrics::CloseReason;
 use crate::session::{PendingInput, Session};
 use crate::time::Timestamp;
@@ -26,6 +28,8 @@ pub(super) struct RequestMemory {
     pub(super) pending: usize,
     /// Sessions with more pending input than [`Limits::request_share`](super::Limits::request_share).
     pub(super) large: Vec<SessionKey>,
+    /// Bytes of buffers that are being dropped elsewhere.
+    dropping: usize,
     /// Most bytes that were read from a client at once.
     largest_read: usize,
     /// More was taken than there is, and it has not become clearly less since.
@@ -118,8 +122,19 @@ impl Engine {
             let input = self.sessions[other.index()].input.as_ref();
             input.map_or(0, |input| input.bytes.capacity())
         };
-        let of_others: usize = others.map(room_of).sum();
+        let of_others = others.map(room_of).sum::<usize>() + self.request_memory.dropping;
         of_others == 0 || of_others + room <= 2 * self.limits.request_bytes
+    }
+
+    /// Has a buffer dropped where nobody waits for that.
+    pub(super) fn drop_elsewhere(&mut self, buffer: BytesMut, size: usize) {
+        self.request_memory.dropping += size;
+        self.actions.push_back(Action::Drop { buffer, size });
+    }
+
+    /// The buffer of an [`Action::Drop`] is dropped.
+    pub fn on_dropped(&mut self, size: usize) {
+        self.request_memory.dropping -= size;
     }
 
     /// Keeps what could not be taken yet of what a client sent.

@@ -79,7 +79,13 @@ fn act(shared: &Rc<Shared>, action: Action) {
             }
         }
         Action::Hint(hint) => shared.hint(hint),
-        Action::Drop(buffer) => drop(tokio::task::spawn_blocking(move || drop(buffer))),
+        Action::Drop { buffer, size } => {
+            let shared = Rc::clone(shared);
+            tokio::task::spawn_local(async move {
+                let _ = tokio::task::spawn_blocking(move || drop(buffer)).await;
+                shared.engine.borrow_mut().on_dropped(size);
+            });
+        }
     }
 }
 

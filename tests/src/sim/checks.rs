@@ -21,7 +21,7 @@ impl World {
                     self.note_deaf(*link);
                 }
                 Action::Hint(hint) => self.check_hint(hint)?,
-                Action::Connect { .. } | Action::ResumeLink(_) | Action::Drop(_) => {}
+                Action::Connect { .. } | Action::ResumeLink(_) | Action::Drop { .. } => {}
             }
             self.actions.push_back(action);
         }

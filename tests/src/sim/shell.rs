@@ -77,7 +77,8 @@ impl World {
                     self.adopt(self.snapshot.with_moved_slots(&[(slot, target)]));
                 }
             }
-            Action::ResumeLink(_) | Action::Drop(_) | Action::Hint(_) => {}
+            Action::Drop { size, .. } => self.engine.on_dropped(size),
+            Action::ResumeLink(_) | Action::Hint(_) => {}
         }
         Ok(())
     }

@@ -41,6 +41,8 @@ pub(super) struct Driver {
     pub(super) pending: Vec<(LinkKey, Address)>,
     /// Connections are opened at once.
     pub(super) open: bool,
+    /// Sizes of buffers that are still being dropped, if that takes a while.
+    pub(super) dropping: Option<Vec<usize>>,
     /// Nodes take new connections and bytes, but say nothing of their own.
     pub(super) mute: bool,
     /// Longest output of a client so far.
@@ -74,6 +76,7 @@ impl Driver {
             connections: HashMap::new(),
             pending: Vec::new(),
             open: true,
+            dropping: None,
             mute: false,
             peak_output: 0,
             now: Timestamp::ZERO,
@@ -326,7 +329,11 @@ impl Driver {
                 self.connections.remove(&link);
                 self.engine.on_link_closed(link, LinkLoss::Closed);
             }
-            Action::ResumeLink(_) | Action::Drop(_) => {}
+            Action::ResumeLink(_) => {}
+            Action::Drop { size, .. } => match &mut self.dropping {
+                Some(sizes) => sizes.push(size),
+                None => self.engine.on_dropped(size),
+            },
             Action::Hint(hint) => self.hints.push(hint),
         }
     }

@@ -320,6 +320,34 @@ fn a_big_request_that_is_refused_or_not_sent_goes_on_as_it_is() {
     driver.engine.check_nothing_left();
 }
 
+#[test]
+fn a_big_buffer_takes_room_until_it_is_dropped() {
+    let mut driver = Driver::with(|limits| {
+        limits.upload_bytes = MIB;
+        limits.request_bytes = 9 * MIB / 2;
+    });
+    driver.dropping = Some(Vec::new());
+    let node = driver.owner("k");
+    let mut first = Upload::new(&mut driver, 4 * MIB);
+    while first.send(&mut driver, READ) {}
+    driver.reply_where_asked(node, "+OK\r\n");
+    assert_eq!(driver.output(first.client), "+OK\r\n");
+    let sizes = driver.dropping.take().unwrap();
+    assert!(matches!(sizes[..], [size] if size > 3 * MIB), "{sizes:?}");
+    let mut rooms = Vec::new();
+    for mut next in uploads(&mut driver, 3, 3 * MIB) {
+        if rooms.len() == 2 {
+            driver.engine.on_dropped(sizes[0]);
+        }
+        while next.sent < MIB + READ {
+            assert!(next.send(&mut driver, READ));
+        }
+        let input = driver.engine.session(next.client).unwrap().input.as_ref();
+        rooms.push(input.unwrap().bytes.capacity() / MIB);
+    }
+    assert_eq!(rooms, [3, 2, 3], "room for all of it, but for the second");
+}
+
 /// Where the bytes are is where they were read to: they were not copied.
 #[test]
 fn a_big_request_is_handed_over_to_its_link_as_it_is() {

@@ -134,7 +134,8 @@ impl World {
                     self.engine.on_link_closed(link, LinkLoss::Closed);
                 }
             }
-            Action::ResumeLink(_) | Action::Drop(_) | Action::Hint(_) => {}
+            Action::Drop { size, .. } => self.engine.on_dropped(size),
+            Action::ResumeLink(_) | Action::Hint(_) => {}
         }
     }
 
