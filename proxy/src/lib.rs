@@ -1,7 +1,8 @@
 //! The tokio shell around `slotway-core`: sockets, threads, discovery, admin HTTP and the command line.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod admin;
+mod allocator;
 pub mod cli;
 mod demo;
 pub mod discovery;
@@ -11,6 +12,7 @@ pub mod limits;
 pub mod listener;
 pub mod places;
 mod question;
+pub mod reaper;
 pub mod registry;
 pub mod shutdown;
 pub mod supervisor;

@@ -106,7 +106,7 @@ pub struct Link {
     pub passage: Option<Passage>,
     /// Is not to be read until a client has caught up.
     pub held: bool,
-    /// Takes no further requests: its node does not know it any more.
+    /// Takes no further requests: its node is not known any more, or it is for one upload.
     pub detached: bool,
     /// For sessions with big requests or replies: closed when it is not used.
     pub bulk: bool,

@@ -39,6 +39,7 @@ use crate::discovery::{Discovery, DiscoverySettings};
 use crate::facts::Facts;
 use crate::limits::LiveLimits;
 use crate::listener::{self, Acceptor, Gate};
+use crate::reaper::Reaper;
 use crate::registry::ClientRegistry;
 use crate::shutdown::Signals;
 use crate::worker::{self, WorkerMessage, WorkerSettings};
@@ -176,6 +177,7 @@ impl Proxy {
         let registry = Arc::new(ClientRegistry::new());
         let facts = Arc::new(Facts::new(config.workers));
         facts.set_limits(descriptors::affordable(LiveLimits::from(&config.limits)));
+        let reaper = Reaper::start().context("cannot start the thread that drops buffers")?;
         let (hints, hints_in) = mpsc::unbounded_channel();
         let mut handles = Vec::with_capacity(config.workers);
         let mut threads = Vec::with_capacity(config.workers);
@@ -189,6 +191,7 @@ impl Proxy {
                 hints: hints.clone(),
                 registry: Arc::clone(&registry),
                 facts: Arc::clone(&facts),
+                reaper: reaper.clone(),
             };
             let (handle, thread) =
                 worker::spawn(settings).with_context(|| format!("cannot start worker {id}"))?;

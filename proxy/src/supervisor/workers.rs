@@ -137,6 +137,7 @@ mod tests {
             hints,
             registry: std::sync::Arc::new(crate::registry::ClientRegistry::new()),
             facts: std::sync::Arc::new(crate::facts::Facts::new(1)),
+            reaper: crate::reaper::Reaper::start().unwrap(),
         };
         let (handle, thread) = worker::spawn(settings).unwrap();
         let workers = Workers::new(vec![handle]);

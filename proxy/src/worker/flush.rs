@@ -82,7 +82,7 @@ fn act(shared: &Rc<Shared>, action: Action) {
         Action::Drop { buffer, size } => {
             let shared = Rc::clone(shared);
             tokio::task::spawn_local(async move {
-                let _ = tokio::task::spawn_blocking(move || drop(buffer)).await;
+                shared.reaper.drop(buffer).await;
                 shared.engine.borrow_mut().on_dropped(size);
             });
         }

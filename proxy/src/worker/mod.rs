@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::facts::Facts;
 use crate::places::Place;
+use crate::reaper::Reaper;
 use crate::registry::ClientRegistry;
 use shared::Shared;
 
@@ -55,6 +56,8 @@ pub struct WorkerSettings {
     pub registry: Arc<ClientRegistry>,
     /// Figures of the process and of the servers.
     pub facts: Arc<Facts>,
+    /// Where big buffers are dropped.
+    pub reaper: Reaper,
 }
 
 /// What a worker can be told.

@@ -25,6 +25,7 @@ use super::{WorkerMessage, WorkerSettings, client};
 use crate::facts::Facts;
 use crate::limits::LiveLimits;
 use crate::places::Place;
+use crate::reaper::Reaper;
 use crate::registry::{ClientEntry, ClientRegistry};
 
 /// Bytes read from a socket at a time. One buffer serves all sockets of a worker.
@@ -124,6 +125,7 @@ pub(super) struct Shared {
     hints: mpsc::UnboundedSender<Hint>,
     registry: Arc<ClientRegistry>,
     facts: Arc<Facts>,
+    pub(super) reaper: Reaper,
     /// One environment per listener.
     environments: RefCell<Vec<ListenerEnvironment>>,
     connections: Arc<AtomicUsize>,
@@ -158,6 +160,7 @@ impl Shared {
             hints: settings.hints,
             registry: settings.registry,
             facts: settings.facts,
+            reaper: settings.reaper,
             environments: RefCell::new(Vec::new()),
             connections,
             worker: settings.id,

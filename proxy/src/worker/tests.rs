@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::places::Places;
+use crate::reaper::Reaper;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const ID: &str = "07c37dfeb235213a872192d90877d0cd55635b91";
@@ -67,6 +68,7 @@ impl Stage {
             hints,
             registry: Arc::new(ClientRegistry::new()),
             facts: Arc::new(Facts::new(1)),
+            reaper: Reaper::start().unwrap(),
         };
         let connections = Arc::new(AtomicUsize::new(0));
         let shared = Rc::new(Shared::new(settings, Arc::clone(&connections)));

@@ -5,7 +5,7 @@ use crate::wait::pause;
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Bytes written or read at once.
@@ -13,12 +13,17 @@ const PIECE: usize = 64 << 10;
 /// The bytes of a value repeat after this many, which is no power of two: a piece at the wrong place is noticed.
 const PERIOD: usize = 65_521;
 
-/// The pace of a network that several clients share.
+/// A thread may wake up late by this much: what a network had passed meanwhile passes at once.
+const LATE: Duration = Duration::from_millis(1);
+
+/// The pace of a network that several clients share. What was not used of it is lost: a network never passes more in a moment than it
+/// can.
 #[derive(Debug)]
 pub(super) struct Pace {
     bytes_per_second: usize,
     began: Instant,
-    passed: AtomicUsize,
+    /// When all is through that was sent so far, in nanoseconds after `began`
+    free: AtomicU64,
 }
 
 impl Pace {
@@ -26,14 +31,21 @@ impl Pace {
         Self {
             bytes_per_second,
             began: Instant::now(),
-            passed: AtomicUsize::new(0),
+            free: AtomicU64::new(0),
         }
     }
 
     /// So many bytes pass: returns when they are through.
     fn pass(&self, bytes: usize) {
-        let passed = self.passed.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let due = Duration::from_secs_f64(passed as f64 / self.bytes_per_second as f64);
+        let takes = bytes as u64 * 1_000_000_000 / self.bytes_per_second as u64;
+        let unused = self.began.elapsed().saturating_sub(LATE).as_nanos();
+        let unused = u64::try_from(unused).unwrap_or(u64::MAX);
+        let through = |free: u64| free.max(unused) + takes;
+        let order = Ordering::Relaxed;
+        let before = self
+            .free
+            .fetch_update(order, order, |free| Some(through(free)));
+        let due = Duration::from_nanos(before.map_or(0, through));
         pause(due.saturating_sub(self.began.elapsed()));
     }
 }
