@@ -10,9 +10,11 @@ const STEPS: u64 = 3_000;
 
 /// Seeds that showed a fault of the engine once, or that catch a fault put in on purpose. They are worth only as much as the simulation
 /// stays what it was when they were found: after a change to it, look for new ones with `scripts/mutations.sh --write`. 548 showed that
-/// a connection opened beside a probe was taken for one of a process that had ended [HL2].
-const KNOWN: [u64; 21] = [
-    1, 2, 3, 5, 6, 7, 11, 14, 22, 24, 31, 33, 35, 43, 45, 53, 59, 129, 143, 548, 1086,
+/// a connection opened beside a probe was taken for one of a process that had ended [HL2]; 64001761 that a session which went on over
+/// a link that was open already was not protected from the one that was given up [D9]; 70006689 that the model did not wait for fences.
+const KNOWN: [u64; 23] = [
+    1, 2, 3, 5, 6, 7, 11, 14, 22, 24, 31, 33, 35, 43, 45, 53, 59, 129, 143, 548, 1086, 64_001_761,
+    70_006_689,
 ];
 
 /// For how long fresh seeds are run.

@@ -132,8 +132,9 @@ impl World {
                     self.leave(index, CloseReason::Shutdown);
                 }
             }
-            // Replies that came too late for their clients may still be owed [D8].
-            if self.clients.is_empty() && self.engine.report().in_flight == 0 {
+            // Replies may still be owed that came too late for their clients [D8], or are nobody's.
+            let in_flight = self.engine.report().in_flight;
+            if self.clients.is_empty() && in_flight == 0 && !self.owes_anything() {
                 // Probes are closed at the next tick; nodes that only connections were left to are forgotten at the next topology.
                 self.pass(REST_STEP)?;
                 let generation = self.snapshot.generation + 1;
