@@ -2,7 +2,7 @@
 
 use super::request::State;
 use super::resend::UNCERTAIN;
-use super::{Engine, RequestKey, SessionKey, passage};
+use super::{Engine, RequestKey, SessionKey};
 use crate::local::OnUncertain;
 use crate::metrics::{CloseReason, Outcome};
 
@@ -57,7 +57,7 @@ impl Engine {
         self.metrics
             .proxy
             .record(total.saturating_sub(request.backend_micros));
-        if reply.len() >= passage::BIG || session.big > 0 {
+        if reply.len() >= self.limits.big_bytes || session.big > 0 {
             self.note_size(session_key, reply.len());
         }
         let request = &mut self.requests[key];

@@ -42,6 +42,8 @@ pub struct Limits {
     pub output_pause_bytes: usize,
     /// The same for all sessions of one worker; beyond it a session gets 64 KiB or one request.
     pub reply_bytes: usize,
+    /// From this size on a request or reply is big: the session that has it gets links that small ones do not share.
+    pub big_bytes: usize,
     /// Strings of this size are passed on while they arrive.
     pub pass_on_bytes: usize,
     /// Requests with an argument that ends at this many bytes or later are sent on while they arrive.
@@ -82,6 +84,7 @@ impl Default for Limits {
             resend_idempotent_writes: false,
             output_pause_bytes: 4 << 20,
             reply_bytes: 256 << 20,
+            big_bytes: 64 << 10,
             pass_on_bytes: 128 << 10,
             upload_bytes: 4 << 20,
             input_ahead_bytes: 64 << 20,

@@ -17,9 +17,6 @@ use crate::session::Session;
 /// How far a string may be ahead of its client before the link is held back.
 const AHEAD: usize = 1 << 20;
 
-/// From this size on a request or reply is big: the session that has it gets links that small ones do not share.
-pub(super) const BIG: usize = 64 << 10;
-
 /// So many requests in a row must be small before a session is taken for one of small ones again.
 const BIG_MEMORY: u8 = 16;
 
@@ -28,7 +25,7 @@ impl Engine {
     pub(super) fn note_size(&mut self, key: SessionKey, bytes: usize) {
         let session = &mut self.sessions[key.index()];
         let was_big = session.big > 0;
-        session.big = if bytes >= BIG {
+        session.big = if bytes >= self.limits.big_bytes {
             BIG_MEMORY
         } else {
             session.big.saturating_sub(1)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::input::HandOver;
 use super::request::{Launch, Shape, State};
-use super::{Engine, SessionKey, passage};
+use super::{Engine, SessionKey};
 use crate::command::{
     KeyList, Lookup, Spec, id, lookup, write_arity_error, write_not_supported,
     write_unknown_command, write_unknown_subcommand,
@@ -87,7 +87,7 @@ impl Engine {
         keyed: bool,
         raw: &[u8],
     ) {
-        if raw.len() >= passage::BIG {
+        if raw.len() >= self.limits.big_bytes {
             self.note_size(session, raw.len());
         }
         let state = &mut self.sessions[session.index()];

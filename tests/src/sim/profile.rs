@@ -78,6 +78,8 @@ pub(super) struct Profile {
     pub(super) shards: usize,
     /// Most requests a client has outstanding.
     pub(super) pipeline: usize,
+    /// Clients send a few bytes at a time, so that requests are sent on while they arrive.
+    pub(super) dribble: bool,
     /// In a thousand steps, how many are trouble.
     pub(super) trouble: u32,
     pub(super) faults: Faults,
@@ -133,25 +135,7 @@ impl Profile {
         } else {
             faults
         };
-        let tight = Limits {
-            session_in_flight: *pick(rng, &[2, 4, 16, 256]),
-            park_max_requests: *pick(rng, &[4, 100_000, 100_000, 100_000, 100_000, 100_000]),
-            park_max_bytes: *pick(rng, &[400, LOTS, LOTS, LOTS, LOTS, LOTS]),
-            park_timeout: Duration::from_millis(*pick(rng, &[300, 2_000, 10_000])),
-            request_timeout: Duration::from_millis(*pick(rng, &[100, 1_000, 15_000, 3_600_000])),
-            node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 6_000])),
-            busy_timeout: Duration::from_millis(*pick(rng, &[1_000, 8_000, 60_000])),
-            demoted_timeout: Duration::from_millis(*pick(rng, &[200, 2_000])),
-            output_pause_bytes: *pick(rng, &[200, LOTS, LOTS]),
-            pass_on_bytes: *pick(rng, &[10, 128 << 10, 128 << 10]),
-            upload_bytes: *pick(rng, &[10, 4 << 20, 4 << 20]),
-            reply_bytes: *pick(rng, &[1_000, 256 << 20, 256 << 20]),
-            input_ahead_bytes: *pick(rng, &[300, LOTS]),
-            max_redirects: *pick(rng, &[1, 6, 6]),
-            max_resends: *pick(rng, &[0, 2, 2]),
-            links_per_node: *pick(rng, &[1, 1, 2, 3]),
-            ..memory_for_requests(rng)
-        };
+        let tight = tight_limits(rng);
         let limits = if gentle {
             Limits {
                 links_per_node: tight.links_per_node,
@@ -167,12 +151,17 @@ impl Profile {
         let address = if late { 0 } else { faults.address };
         let faults = Faults { address, ..faults };
         let shards = rng.usize(1..=4);
+        let dribble = limits.upload_bytes < 1 << 10;
         Self {
             clients: rng.usize(1..=8),
             shards,
             spells: if gentle { 0 } else { *pick(rng, &[0, 1, 4]) },
             slow: (!gentle && rng.u32(..4) == 0).then(|| rng.usize(..shards)),
-            pipeline: *pick(rng, &[1, 4, 12, 40]),
+            pipeline: match *pick(rng, &[1, 4, 12, 40]) {
+                4 | 12 if dribble => 1,
+                most => most,
+            },
+            dribble,
             trouble: *pick(rng, &[0, 2, 5, 10, 20, 60, 150]),
             faults,
             // A stale view may lead to a former primary that does not know it yet: it does not wait for what its successor does late.
@@ -190,8 +179,31 @@ impl Profile {
     }
 }
 
+/// Limits that are met all the time.
+fn tight_limits(rng: &mut Rng) -> Limits {
+    Limits {
+        session_in_flight: *pick(rng, &[2, 4, 16, 256]),
+        park_max_requests: *pick(rng, &[4, 100_000, 100_000, 100_000, 100_000, 100_000]),
+        park_max_bytes: *pick(rng, &[400, LOTS, LOTS, LOTS, LOTS, LOTS]),
+        park_timeout: Duration::from_millis(*pick(rng, &[300, 2_000, 10_000])),
+        request_timeout: Duration::from_millis(*pick(rng, &[100, 1_000, 15_000, 3_600_000])),
+        node_timeout: Duration::from_millis(*pick(rng, &[200, 1_000, 6_000])),
+        busy_timeout: Duration::from_millis(*pick(rng, &[1_000, 8_000, 60_000])),
+        demoted_timeout: Duration::from_millis(*pick(rng, &[200, 2_000])),
+        output_pause_bytes: *pick(rng, &[200, LOTS, LOTS]),
+        pass_on_bytes: *pick(rng, &[10, 128 << 10, 128 << 10]),
+        upload_bytes: *pick(rng, &[10, 4 << 20, 4 << 20]),
+        reply_bytes: *pick(rng, &[1_000, 256 << 20, 256 << 20]),
+        input_ahead_bytes: *pick(rng, &[300, LOTS]),
+        max_redirects: *pick(rng, &[1, 6, 6]),
+        max_resends: *pick(rng, &[0, 2, 2]),
+        links_per_node: *pick(rng, &[1, 1, 2, 3]),
+        ..sizes_of_requests(rng)
+    }
+}
+
 /// Not drawn from `rng` itself, so that its seeds keep their meaning.
-fn memory_for_requests(rng: &Rng) -> Limits {
+fn sizes_of_requests(rng: &Rng) -> Limits {
     let mut rng = Rng::with_seed(rng.clone().u64(..));
     Limits {
         request: RequestLimits {
@@ -200,6 +212,8 @@ fn memory_for_requests(rng: &Rng) -> Limits {
         },
         request_bytes: *pick(&mut rng, &[0, 500, 5_000, 1 << 30, 1 << 30]),
         request_share: 100,
+        // Half of the requests are, so that sessions change their links all the time.
+        big_bytes: *pick(&mut rng, &[45, 64 << 10, 64 << 10]),
         ..Limits::default()
     }
 }

@@ -11,6 +11,9 @@ use super::world::{World, note};
 const REST_STEPS: u32 = 6_000;
 const REST_STEP: u64 = 10_000;
 
+/// Links for big requests and replies to one node in one protocol version, as the engine has them.
+const BULK_LINKS: usize = 32;
+
 /// A connection whose other end has gone without a word is given up after that time at the latest, and its requests go on.
 const FOUND_OUT_IN_TIME: Duration = Duration::from_secs(10);
 
@@ -181,7 +184,13 @@ impl World {
                 self.engine.link_count()
             ));
         }
-        let most = self.cluster.peers.len() * 2 * self.profile.limits.links_per_node;
+        // Those for big requests and replies come on top.
+        let bulk = if self.profile.limits.big_bytes < 1 << 10 {
+            BULK_LINKS
+        } else {
+            0
+        };
+        let most = self.cluster.peers.len() * 2 * (self.profile.limits.links_per_node + bulk);
         if open > most {
             return Err(format!("{open} connections are open, {most} are needed"));
         }

@@ -198,7 +198,9 @@ impl World {
     fn send(&mut self) -> Result<(), Violation> {
         let index = self.rng.usize(..self.clients.len());
         let most = self.clients[index].output.len();
-        let count = if self.rng.u32(..3) == 0 {
+        let count = if self.profile.dribble {
+            most.min(self.rng.usize(1..=12))
+        } else if self.rng.u32(..3) == 0 {
             self.rng.usize(..=most)
         } else {
             most

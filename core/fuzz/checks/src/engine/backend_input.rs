@@ -298,6 +298,12 @@ impl Run {
             self.world.flush();
             for asker in self.clients.iter_mut().filter(|asker| !asker.gone) {
                 asker.client.read(&mut self.world.engine);
+                // In the middle of a reply that was passed on while it came, and will never be whole.
+                if let Some(reason) = self.world.engine.must_close(asker.client.key) {
+                    asker.client.assert_half_a_string();
+                    asker.gone = true;
+                    self.world.engine.remove_session(asker.client.key, reason);
+                }
             }
             self.world.flush();
             let honest = self.honest;

@@ -59,6 +59,15 @@ impl Client {
         self.partial.drain(..start);
     }
 
+    /// What came last is the beginning of a long string.
+    pub(crate) fn assert_half_a_string(&self) {
+        assert!(
+            self.partial.starts_with(b"$"),
+            "disconnected after {}",
+            self.partial.escape_ascii()
+        );
+    }
+
     /// Nothing but whole replies came.
     pub(crate) fn assert_whole(&self) {
         assert!(
