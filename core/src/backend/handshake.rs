@@ -3,12 +3,14 @@
 //! `AUTH` goes first and alone: Redis 7.2 and Valkey 8.0 were seen to drop the reply of a failing `AUTH` that is not the first command
 //! of a batch, which would shift every later reply. The rest is pipelined.
 //!
-//! The node is asked for its number of this connection. When the proxy gives up a connection, the node may be about to execute what
-//! it has read from it; the next connection has the old one killed by its number before it carries anything [D9].
+//! The node is asked what it calls this connection. When the proxy gives up a connection, the node may be about to execute what it
+//! has read from it; the next connection has the old one killed before it carries anything [D9].
 
 use std::sync::Arc;
 
+use super::fence::{ClientId, Fence, address_in};
 use crate::resp::{Protocol, Value, parse_value, write};
+use crate::time::Timestamp;
 
 /// How the proxy authenticates to nodes.
 #[derive(Clone, Default)]
@@ -60,7 +62,8 @@ enum Expect {
     Hello,
     SetName,
     MyId,
-    ClientId,
+    Number,
+    Address,
     Fence,
 }
 
@@ -69,10 +72,12 @@ enum Expect {
 pub struct Handshake {
     protocol: Protocol,
     expected_id: Option<Arc<str>>,
-    /// The node's numbers of earlier connections that must be dead before this one is used [D9].
-    fences: Vec<i64>,
-    /// The node's number of this connection.
-    client_id: Option<i64>,
+    /// Earlier connections that must be dead before this one is used [D9].
+    fences: Vec<Fence>,
+    /// When this one was asked for.
+    opened: Timestamp,
+    /// What the node calls it.
+    client_id: Option<ClientId>,
     owed: Vec<Expect>,
     output: Vec<u8>,
 }
@@ -82,12 +87,14 @@ impl Handshake {
         credentials: &Credentials,
         protocol: Protocol,
         expected_id: Option<Arc<str>>,
-        fences: Vec<i64>,
+        fences: Vec<Fence>,
+        opened: Timestamp,
     ) -> Self {
         let mut handshake = Self {
             protocol,
             expected_id,
             fences,
+            opened,
             client_id: None,
             owed: Vec::new(),
             output: Vec::new(),
@@ -118,17 +125,19 @@ impl Handshake {
         write::command(&mut self.output, &[b"CLUSTER", b"MYID"]);
         self.owed.push(Expect::MyId);
         write::command(&mut self.output, &[b"CLIENT", b"ID"]);
-        self.owed.push(Expect::ClientId);
+        self.owed.push(Expect::Number);
+        write::command(&mut self.output, &[b"CLIENT", b"INFO"]);
+        self.owed.push(Expect::Address);
     }
 
     /// The connections that are dead now that the handshake is over.
-    pub(crate) fn fences(&self) -> &[i64] {
+    pub(crate) fn fences(&self) -> &[Fence] {
         &self.fences
     }
 
-    /// The node's number of this connection, if it tells.
-    pub(crate) const fn client_id(&self) -> Option<i64> {
-        self.client_id
+    /// What the node calls this connection, if it tells.
+    pub(crate) const fn client_id(&self) -> Option<&ClientId> {
+        self.client_id.as_ref()
     }
 
     /// Bytes to write now.
@@ -150,7 +159,11 @@ impl Handshake {
             // A server that does not know or permit the name is used without one.
             Expect::SetName => on_set_name(&value),
             Expect::MyId => self.on_my_id(&value),
-            Expect::ClientId => return self.on_client_id(&value),
+            Expect::Number => {
+                self.on_number(&value);
+                None
+            }
+            Expect::Address => return self.on_address(&value),
             // Not permitted or no such connection: there is nothing more that could be done.
             Expect::Fence => None,
         };
@@ -161,19 +174,24 @@ impl Handshake {
         }
     }
 
-    /// Knows its own number now: earlier connections with a lower one are killed. A higher one is of a process that has ended, and
-    /// may by now be somebody else's.
-    fn on_client_id(&mut self, value: &Value<'_>) -> HandshakeStep {
-        let Value::Integer(own) = *value else {
+    fn on_number(&mut self, value: &Value<'_>) {
+        if let Value::Integer(number) = *value {
+            let address = None;
+            self.client_id = Some(ClientId { number, address });
+        }
+    }
+
+    /// All is known of this connection: earlier ones are killed.
+    fn on_address(&mut self, value: &Value<'_>) -> HandshakeStep {
+        let Some(own) = &mut self.client_id else {
             return HandshakeStep::Ready;
         };
-        self.client_id = Some(own);
-        for id in self.fences.iter().filter(|id| **id < own) {
-            write::command(
-                &mut self.output,
-                &[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()],
-            );
-            self.owed.push(Expect::Fence);
+        own.address = address_in(value);
+        for fence in &self.fences {
+            if fence.is_for(own, self.opened) {
+                fence.kill(&mut self.output);
+                self.owed.push(Expect::Fence);
+            }
         }
         if self.owed.is_empty() {
             HandshakeStep::Ready
@@ -283,6 +301,7 @@ mod tests {
             Protocol::Resp3,
             Some(ID.into()),
             Vec::new(),
+            Timestamp::ZERO,
         );
         assert_eq!(
             handshake.take_output(),
@@ -297,8 +316,14 @@ mod tests {
         );
         assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Pending);
         assert_eq!(handshake.on_reply(&id_reply()), HandshakeStep::Pending);
-        assert_eq!(handshake.on_reply(b":12\r\n"), HandshakeStep::Ready);
-        assert_eq!(handshake.client_id(), Some(12));
+        assert_eq!(handshake.on_reply(b":12\r\n"), HandshakeStep::Pending);
+        let info = b"=25\r\ntxt:id=12 addr=10.0.0.1:9\r\n";
+        assert_eq!(handshake.on_reply(info), HandshakeStep::Ready);
+        let id = ClientId {
+            number: 12,
+            address: Some("10.0.0.1:9".into()),
+        };
+        assert_eq!(handshake.client_id(), Some(&id));
     }
 
     #[test]
@@ -307,13 +332,21 @@ mod tests {
             &Credentials::default(),
             Protocol::Resp2,
             None,
-            vec![3, 99, 12],
+            [3, 99, 12]
+                .map(|number| {
+                    let address = None;
+                    Fence::new(ClientId { number, address }, Timestamp::ZERO)
+                })
+                .to_vec(),
+            Timestamp::ZERO.after(std::time::Duration::from_secs(1)),
         );
         handshake.take_output();
         for reply in [&b"+OK\r\n"[..], &id_reply()] {
             assert_eq!(handshake.on_reply(reply), HandshakeStep::Pending);
         }
-        assert_eq!(handshake.on_reply(b":13\r\n"), HandshakeStep::Continue);
+        assert_eq!(handshake.on_reply(b":13\r\n"), HandshakeStep::Pending);
+        let unknown = b"-ERR Unknown subcommand or wrong number of arguments for 'INFO'\r\n";
+        assert_eq!(handshake.on_reply(unknown), HandshakeStep::Continue);
         // 99 was given by a process that has ended since: nobody's connection is killed for it.
         assert_eq!(handshake.take_output(), b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$1\r\n3\r\n*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$2\r\n12\r\n");
         assert_eq!(handshake.on_reply(b":1\r\n"), HandshakeStep::Pending);
@@ -327,6 +360,7 @@ mod tests {
             Protocol::Resp2,
             Some("f".repeat(40).into()),
             Vec::new(),
+            Timestamp::ZERO,
         );
         assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Pending);
         assert_eq!(
@@ -342,32 +376,45 @@ mod tests {
             Protocol::Resp2,
             Some(ID.into()),
             Vec::new(),
+            Timestamp::ZERO,
         );
-        assert_eq!(
-            handshake.on_reply(b"-NOPERM no\r\n"),
-            HandshakeStep::Pending
-        );
-        assert_eq!(
-            handshake.on_reply(b"-NOPERM no\r\n"),
-            HandshakeStep::Pending
-        );
+        for _ in ["CLIENT SETNAME", "CLUSTER MYID", "CLIENT ID"] {
+            let step = handshake.on_reply(b"-NOPERM no\r\n");
+            assert_eq!(step, HandshakeStep::Pending);
+        }
         assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Ready);
 
-        let mut handshake =
-            Handshake::new(&Credentials::default(), Protocol::Resp2, None, Vec::new());
+        let mut handshake = Handshake::new(
+            &Credentials::default(),
+            Protocol::Resp2,
+            None,
+            Vec::new(),
+            Timestamp::ZERO,
+        );
         assert!(matches!(
             handshake.on_reply(b"-NOAUTH Authentication required.\r\n"),
             HandshakeStep::Failed(HandshakeFailure::Authentication(_))
         ));
 
-        let mut handshake = Handshake::new(&with_password(), Protocol::Resp2, None, Vec::new());
+        let mut handshake = Handshake::new(
+            &with_password(),
+            Protocol::Resp2,
+            None,
+            Vec::new(),
+            Timestamp::ZERO,
+        );
         assert!(matches!(
             handshake.on_reply(b"-WRONGPASS x\r\n"),
             HandshakeStep::Failed(HandshakeFailure::Authentication(_))
         ));
 
-        let mut handshake =
-            Handshake::new(&Credentials::default(), Protocol::Resp3, None, Vec::new());
+        let mut handshake = Handshake::new(
+            &Credentials::default(),
+            Protocol::Resp3,
+            None,
+            Vec::new(),
+            Timestamp::ZERO,
+        );
         assert_eq!(
             handshake.on_reply(b"-ERR unknown command `HELLO`\r\n"),
             HandshakeStep::Failed(HandshakeFailure::NoResp3)
@@ -379,7 +426,9 @@ mod tests {
         let full = b"-ERR max number of clients reached\r\n";
         for credentials in [Credentials::default(), with_password()] {
             for protocol in [Protocol::Resp2, Protocol::Resp3] {
-                let step = Handshake::new(&credentials, protocol, None, Vec::new()).on_reply(full);
+                let step =
+                    Handshake::new(&credentials, protocol, None, Vec::new(), Timestamp::ZERO)
+                        .on_reply(full);
                 assert!(
                     matches!(step, HandshakeStep::Failed(HandshakeFailure::Unexpected(_))),
                     "{step:?}"
@@ -390,7 +439,13 @@ mod tests {
 
     #[test]
     fn a_password_the_node_does_not_want_is_no_fault() {
-        let mut handshake = Handshake::new(&with_password(), Protocol::Resp2, None, Vec::new());
+        let mut handshake = Handshake::new(
+            &with_password(),
+            Protocol::Resp2,
+            None,
+            Vec::new(),
+            Timestamp::ZERO,
+        );
         let reply = b"-ERR AUTH <password> called without any password configured for the default user. Are you sure?\r\n";
         assert_eq!(handshake.on_reply(reply), HandshakeStep::Continue);
     }

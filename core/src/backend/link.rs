@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
 
+use super::fence::ClientId;
 use super::handshake::Handshake;
 use crate::engine::{NodeKey, RequestKey, SessionKey};
 use crate::resp::{Protocol, ReplyScanner};
@@ -92,8 +93,8 @@ pub struct Link {
     pub dirty: bool,
     /// When bytes last arrived, or the first of the requests now owed was sent.
     pub progress: Timestamp,
-    /// The node's number of this connection, if it told.
-    pub client_id: Option<i64>,
+    /// What the node calls this connection, if it told.
+    pub client_id: Option<ClientId>,
     /// When the connection was asked for.
     pub opened: Timestamp,
     /// When its handshake was over.

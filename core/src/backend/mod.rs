@@ -9,9 +9,11 @@
 //! A request is copied once, into the log, and stays there until it is answered, so that a refused or unwritten request can be sent
 //! again without a copy made for the case. Who drives it: the engine; bytes reach the socket through the shell.
 
+mod fence;
 mod handshake;
 mod link;
 
+pub use fence::{ClientId, Fence};
 pub use handshake::{Credentials, Handshake, HandshakeFailure};
 pub use link::{HANDED_OVER, InFlight, Link, LinkPhase, Owed, Passage, give_back};
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::request::{Retry, State};
 use super::resend::UNCERTAIN;
 use super::{Action, Engine, LinkKey, NodeKey, RequestKey};
-use crate::backend::{Handshake, HandshakeFailure, InFlight, Link, LinkPhase, Owed};
+use crate::backend::{Fence, Handshake, HandshakeFailure, InFlight, Link, LinkPhase, Owed};
 use crate::metrics::{Outcome, RetryReason};
-use crate::resp::{Protocol, write};
+use crate::resp::Protocol;
 use crate::topology::{Hint, RefreshReason};
 
 /// First pause after a failed connection attempt, doubled up to the second value [HL3].
@@ -106,8 +106,13 @@ impl Engine {
         } else {
             node.fences.clone()
         };
-        let mut handshake =
-            Handshake::new(&self.upstream.credentials, link.protocol, expected, fences);
+        let mut handshake = Handshake::new(
+            &self.upstream.credentials,
+            link.protocol,
+            expected,
+            fences,
+            link.opened,
+        );
         let output = handshake.take_output();
         link.push_handshake(&output);
         link.phase = LinkPhase::Handshaking(Box::new(handshake));
@@ -120,8 +125,9 @@ impl Engine {
         let link = &mut self.links[key.index()];
         let node = &mut self.nodes[link.node];
         if let LinkPhase::Handshaking(handshake) = &link.phase {
-            link.client_id = handshake.client_id();
-            node.fences.retain(|id| !handshake.fences().contains(id));
+            link.client_id = handshake.client_id().cloned();
+            node.fences
+                .retain(|fence| !handshake.fences().contains(fence));
         }
         link.phase = LinkPhase::Ready;
         link.ready_at = Some(self.now);
@@ -140,7 +146,7 @@ impl Engine {
             return self.lose_link(key, LinkLoss::Retired);
         }
         for fence in fences {
-            self.push_fence(key, fence);
+            self.push_fence(key, &fence);
         }
         if is_upload {
             self.mark_link_dirty(key);
@@ -218,10 +224,11 @@ impl Engine {
         let link = &self.links[key.index()];
         if matches!(loss, LinkLoss::Silent | LinkLoss::Protocol(_))
             && link.may_execute()
-            && let Some(id) = link.client_id
+            && let (Some(id), Some(since)) = (&link.client_id, link.ready_at)
         {
-            self.nodes[node].fences.push(id);
-            self.fence_open_links(node, id);
+            let fence = Fence::new(id.clone(), since);
+            self.fence_open_links(node, &fence);
+            self.nodes[node].fences.push(fence);
         }
         let missing_resp3 = matches!(loss, LinkLoss::Handshake(HandshakeFailure::NoResp3));
         self.note_loss(node, &loss);
@@ -249,9 +256,9 @@ impl Engine {
         }
     }
 
-    /// Has connection `id` of `node`, which may yet execute something, killed before anything else that is sent over links that are
-    /// open already: a session may go on over one of them [D9].
-    fn fence_open_links(&mut self, node: NodeKey, id: i64) {
+    /// Has a connection that may yet execute something killed before anything else that is sent over links that are open already: a
+    /// session may go on over one of them [D9].
+    fn fence_open_links(&mut self, node: NodeKey, fence: &Fence) {
         let open: Vec<LinkKey> = self.nodes[node]
             .links
             .iter()
@@ -261,18 +268,24 @@ impl Engine {
             .filter(|link| self.links[link.index()].is_ready())
             .collect();
         for link in open {
-            self.push_fence(link, id);
+            self.push_fence(link, fence);
         }
     }
 
-    fn push_fence(&mut self, link: LinkKey, id: i64) {
+    /// Sends the command over a link that is ready, unless the process at its other end is another one.
+    fn push_fence(&mut self, key: LinkKey, fence: &Fence) {
+        let link = &mut self.links[key.index()];
+        if link
+            .client_id
+            .as_ref()
+            .is_none_or(|own| !fence.is_for(own, link.opened))
+        {
+            return;
+        }
         let mut kill = Vec::new();
-        write::command(
-            &mut kill,
-            &[b"CLIENT", b"KILL", b"ID", id.to_string().as_bytes()],
-        );
-        self.links[link.index()].push(Owed::Fence, &kill, self.now);
-        self.mark_link_dirty(link);
+        fence.kill(&mut kill);
+        link.push(Owed::Fence, &kill, self.now);
+        self.mark_link_dirty(key);
     }
 
     fn note_loss(&mut self, node: NodeKey, loss: &LinkLoss) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::keys::{LinkKey, NodeKey};
 use super::outage::Outages;
+use crate::backend::Fence;
 use crate::metrics::Histogram;
 use crate::resp::Protocol;
 use crate::slot::Slot;
@@ -32,9 +33,8 @@ pub(crate) struct Node {
     pub(crate) retry_at: Timestamp,
     /// It says that it takes no reads, or no writes.
     pub(crate) outages: Outages,
-    /// The node's numbers of connections given up while it may have had requests of them to execute: the next connection has them
-    /// killed first [D9].
-    pub(crate) fences: Vec<i64>,
+    /// Connections given up while it may have had requests of them to execute: the next connection has them killed first [D9].
+    pub(crate) fences: Vec<Fence>,
     /// The snapshot names it.
     pub(crate) known: bool,
     /// The snapshot names it as the primary of a shard.

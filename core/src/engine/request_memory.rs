@@ -29,7 +29,7 @@ pub(super) struct RequestMemory {
     /// Sessions with more pending input than [`Limits::request_share`](super::Limits::request_share).
     pub(super) large: Vec<SessionKey>,
     /// Bytes of buffers that are being dropped elsewhere.
-    dropping: usize,
+    pub(super) dropping: usize,
     /// Most bytes that were read from a client at once.
     largest_read: usize,
     /// More was taken than there is, and it has not become clearly less since.

@@ -138,13 +138,16 @@ impl Engine {
     /// probe was asked for: the number of one opened meanwhile may be higher.
     pub(super) fn on_probe_ready(&mut self, probe: LinkKey) {
         let link = &self.links[probe.index()];
-        let (node, number, opened) = (link.node, link.client_id, link.opened);
+        let (node, opened) = (link.node, link.opened);
+        let Some(number) = link.client_id.as_ref().map(|id| id.number) else {
+            return;
+        };
         let orphaned: Vec<LinkKey> = self
             .links
             .iter()
             .filter(|(_, link)| link.node == node && !link.probe)
             .filter(|(_, link)| link.is_ready() && link.ready_at < Some(opened))
-            .filter(|(_, link)| number.is_some() && link.client_id > number)
+            .filter(|(_, link)| link.client_id.as_ref().is_some_and(|id| id.number > number))
             .map(|(index, _)| LinkKey::from_index(index))
             .collect();
         for key in orphaned {

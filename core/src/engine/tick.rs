@@ -142,7 +142,7 @@ impl Engine {
             parked_now: self.parked.len(),
             parked_bytes: self.parked.bytes(),
             reply_bytes: self.reply_bytes,
-            request_bytes: self.request_bytes(),
+            request_bytes: self.request_bytes() + self.request_memory.dropping,
             generation: self.snapshot.generation,
             links: links.collect(),
         }

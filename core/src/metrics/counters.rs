@@ -219,7 +219,7 @@ pub struct WorkerReport {
     pub parked_bytes: usize,
     /// Bytes of replies that clients have not read, and of those expected.
     pub reply_bytes: usize,
-    /// Bytes of requests that are not answered, in part or whole.
+    /// Bytes of requests that are not answered, in part or whole, and of buffers of big ones that are still being dropped.
     pub request_bytes: usize,
     /// Generation of the snapshot in use.
     pub generation: u64,

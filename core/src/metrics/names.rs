@@ -84,7 +84,7 @@ metrics! {
     DOWNSTREAM_REPLY_BYTES Gauge "slotway_downstream_reply_bytes" []
         "Replies that clients have not read yet, and those expected for requests under way.";
     DOWNSTREAM_REQUEST_BYTES Gauge "slotway_downstream_request_bytes" []
-        "Requests that were read from clients, in part or whole, and are not answered yet.";
+        "Requests that were read from clients, in part or whole, until they are answered and the memory of big ones is given back.";
 
     UPSTREAM_OPENED Counter "slotway_upstream_connections_opened_total" [] "Connections to nodes opened.";
     UPSTREAM_LOST Counter "slotway_upstream_connections_lost_total" [] "Connections to nodes lost, or closed for a fault.";

@@ -68,11 +68,13 @@ pub(super) struct Cluster {
     moved: [Option<u64>; HOT_SLOTS],
     next_port: u16,
     epoch: u64,
+    /// Its servers do not know CLIENT INFO.
+    pub(super) old: bool,
 }
 
 impl Cluster {
     /// `shards` primaries with equal ranges and a replica each.
-    pub(super) fn new(shards: usize) -> Self {
+    pub(super) fn new(shards: usize, old: bool) -> Self {
         let names: Vec<String> = (0..KEYS)
             .map(|key| format!("{{{}}}{key}", TAGS[key / KEYS_PER_SLOT]))
             .collect();
@@ -108,6 +110,7 @@ impl Cluster {
             moved: [None; HOT_SLOTS],
             next_port: 7100,
             epoch: 1,
+            old,
         }
     }
 

@@ -6,7 +6,7 @@ use slotway_core::engine::LinkKey;
 
 use super::cluster::{Cluster, Peer};
 use super::model::{Model, Violation};
-use super::node::{Command, Context};
+use super::node::{Command, Context, Named};
 use super::profile::HOT_SLOTS;
 use super::wire::parse_request;
 
@@ -59,8 +59,8 @@ pub(super) struct Place<'a> {
     pub(super) model: &'a mut Model,
     pub(super) rng: &'a mut fastrand::Rng,
     pub(super) now: u64,
-    /// Numbers of connections that the node was told to kill.
-    pub(super) killed: Vec<usize>,
+    /// Connections that the node was told to kill.
+    pub(super) killed: Vec<Named>,
 }
 
 impl Connection {
@@ -181,8 +181,15 @@ impl Connection {
                     .extend_from_slice(format!(":{}\r\n", self.number).as_bytes());
                 return Ok(());
             }
-            Command::Kill(number) => {
-                place.killed.push(number);
+            Command::Address if place.cluster.old => b"-ERR Unknown subcommand\r\n",
+            Command::Address => {
+                let info = format!("id={} addr=process:{} fd=8", self.number, self.incarnation);
+                self.replies
+                    .extend_from_slice(format!("${}\r\n{info}\r\n", info.len()).as_bytes());
+                return Ok(());
+            }
+            Command::Kill(named) => {
+                place.killed.push(named);
                 b":1\r\n"
             }
             Command::Asking => {

@@ -16,11 +16,20 @@ pub(super) enum Command {
     MyId,
     /// CLIENT ID.
     Number,
-    /// CLIENT KILL ID.
-    Kill(usize),
+    /// CLIENT INFO.
+    Address,
+    /// CLIENT KILL ID, with an address or without.
+    Kill(Named),
     Asking,
     Data(Data),
     Unknown(String),
+}
+
+/// The number of a connection, and which process gave it, as its address tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named {
+    pub(super) number: usize,
+    pub(super) incarnation: Option<u32>,
 }
 
 /// A command of a client, or a part of one.
@@ -101,7 +110,17 @@ impl Command {
             b"CLIENT" => match at(1)? {
                 b"SETNAME" => Some(Self::SetName),
                 b"ID" => Some(Self::Number),
-                b"KILL" => Some(Self::Kill(mark(3)?)),
+                b"INFO" => Some(Self::Address),
+                b"KILL" => {
+                    let address = at(5).map(|address| address.strip_prefix(b"process:"));
+                    Some(Self::Kill(Named {
+                        number: mark(3)?,
+                        incarnation: match address {
+                            Some(incarnation) => Some(number(incarnation?)?),
+                            None => None,
+                        },
+                    }))
+                }
                 _ => None,
             },
             b"CLUSTER" => Some(Self::MyId),

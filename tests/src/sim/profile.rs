@@ -96,6 +96,8 @@ pub(super) struct Profile {
     pub(super) gentle: bool,
     /// Nodes go on with connections that the engine gave up, until it has them killed [D9].
     pub(super) late: bool,
+    /// The nodes are too old for CLIENT INFO.
+    pub(super) old: bool,
     /// In a thousand steps, how many begin a spell in which time passes in ticks and the network keeps up: silence counts.
     pub(super) spells: u32,
     /// A node that seldom gets to work.
@@ -175,6 +177,7 @@ impl Profile {
             keys: *pick(rng, &[1, 2, 5, KEYS]),
             kernel: *pick(rng, &[60, 300, 1 << 20]),
             limits,
+            old: rng.u32(..4) == 0,
         }
     }
 }

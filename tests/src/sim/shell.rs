@@ -7,6 +7,7 @@ use slotway_core::topology::{Hint, Snapshot};
 
 use super::model::Violation;
 use super::net::{Connection, Pending, Place};
+use super::node::Named;
 use super::world::{World, note};
 
 /// How long a connection attempt may take.
@@ -222,8 +223,8 @@ impl World {
                 "{link:?} node {node} executes {executed}, owes {text}"
             );
         }
-        for number in killed {
-            self.kill_connection(node, number)?;
+        for named in killed {
+            self.kill_connection(node, named)?;
         }
         Ok(())
     }
@@ -235,9 +236,13 @@ impl World {
     }
 
     /// CLIENT KILL ID: nothing more is executed for that connection.
-    fn kill_connection(&mut self, node: usize, number: usize) -> Result<(), Violation> {
-        note!(self, "node {node} kills connection {number}");
+    fn kill_connection(&mut self, node: usize, named: Named) -> Result<(), Violation> {
+        note!(self, "node {node} kills connection {named:?}");
         let incarnation = self.cluster.peers[node].incarnation;
+        if named.incarnation.is_some_and(|meant| meant != incarnation) {
+            return Ok(());
+        }
+        let number = named.number;
         let is_meant = |other: &Connection| {
             (other.node, other.number, other.incarnation) == (node, number, incarnation)
         };
@@ -246,9 +251,10 @@ impl World {
         let Some(other) = self.connections.iter_mut().find(|other| is_meant(other)) else {
             return Ok(());
         };
-        // Given up by the engine, but not gone yet; or, after the node was started anew, another one with the number of an old one.
+        // Given up by the engine, but not gone yet; or, at an old node that was started anew, another one with the number of an old
+        // one.
         let given_up = other.closing || self.actions.contains(&Action::CloseLink(other.link));
-        if !given_up && incarnation == 0 {
+        if !given_up && (!self.cluster.old || incarnation == 0) {
             return Err(format!("{:?} is killed, which is in use", other.link));
         }
         other.close(false);

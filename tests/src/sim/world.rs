@@ -70,7 +70,7 @@ impl World {
         let profile = Profile::draw(&mut rng);
         let engine = Engine::new(profile.limits.clone(), Upstream::default(), rng.u64(..));
         let mut world = Self {
-            cluster: Cluster::new(profile.shards),
+            cluster: Cluster::new(profile.shards, profile.old),
             rng,
             engine,
             now: 0,

@@ -50,6 +50,8 @@ pub(super) struct Driver {
     now: Timestamp,
     /// Nodes number their connections upwards.
     pub(super) next_client_id: u32,
+    /// They are new enough for CLIENT INFO.
+    pub(super) tells_addresses: bool,
 }
 
 impl Driver {
@@ -81,6 +83,7 @@ impl Driver {
             peak_output: 0,
             now: Timestamp::ZERO,
             next_client_id: 100,
+            tells_addresses: false,
         }
     }
 
@@ -371,6 +374,15 @@ impl Driver {
                     let id = format!(":{}\r\n", self.next_client_id);
                     self.next_client_id += 1;
                     self.engine.on_link_read(link, id.as_bytes());
+                }
+                "CLIENT INFO" => {
+                    let id = self.next_client_id - 1;
+                    let info = self
+                        .tells_addresses
+                        .then(|| bulk(&format!("id={id} addr=10.0.0.1:{id} name=")));
+                    let unknown = || "-ERR Unknown subcommand\r\n".to_owned();
+                    let reply = info.unwrap_or_else(unknown);
+                    self.engine.on_link_read(link, reply.as_bytes());
                 }
                 command if command.starts_with("CLIENT KILL ID ") => {
                     connection.commands.push(command.to_owned());

@@ -334,6 +334,7 @@ fn a_big_buffer_takes_room_until_it_is_dropped() {
     assert_eq!(driver.output(first.client), "+OK\r\n");
     let sizes = driver.dropping.take().unwrap();
     assert!(matches!(sizes[..], [size] if size > 3 * MIB), "{sizes:?}");
+    assert_eq!(held(&driver), sizes[0]);
     let mut rooms = Vec::new();
     for mut next in uploads(&mut driver, 3, 3 * MIB) {
         if rooms.len() == 2 {

@@ -71,6 +71,34 @@ fn a_connection_that_was_given_up_is_dead_before_the_next_one_is_used_d9() {
     );
 }
 
+/// The node was started anew without a word: what it calls 100 now may be anybody's connection.
+#[test]
+fn a_connection_of_a_process_that_has_ended_is_not_killed_at_the_next_d9() {
+    for (tells_addresses, expected) in [
+        (false, &["SET k 2"][..]),
+        // Nobody else has that number and that address.
+        (true, &["SET k 2", "CLIENT KILL ID 100 ADDR 10.0.0.1:100"]),
+    ] {
+        let mut driver = Driver::new();
+        driver.tells_addresses = tells_addresses;
+        let (old, new) = (driver.client(), driver.client());
+        let node = driver.owner("k");
+        driver.send(old, "SET k 1");
+        let lost = driver.links_to(node)[0];
+        driver.next_client_id = 3;
+        driver.pass(Duration::from_millis(10));
+        driver.send(new, "HELLO 3");
+        driver.output(new);
+        driver.send(new, "SET k 2");
+        driver.engine.on_link_read(lost, b"?no reply\r\n");
+        driver.settle();
+        assert_eq!(driver.output(old), UNCERTAIN);
+        let requests = driver.all_requests(node);
+        assert_eq!(requests[requests.len() - expected.len()..], *expected);
+        assert!(!requests.contains(&"CLIENT KILL ID 100".to_owned()));
+    }
+}
+
 /// Requests wait for their replies as long as their connections live.
 fn patient() -> Driver {
     Driver::with(|limits| limits.request_timeout = Duration::MAX)

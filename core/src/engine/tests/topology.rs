@@ -154,9 +154,8 @@ fn replies_to_a_handshake_that_was_not_written_cost_the_link_z3() {
     driver.engine.on_link_connected(link);
     driver.engine.on_link_written(link, 5);
     let id = super::driver::node_id(driver.owner("k"));
-    driver
-        .engine
-        .on_link_read(link, format!("+OK\r\n{}:9\r\n", bulk(&id)).as_bytes());
+    let replies = format!("+OK\r\n{}:9\r\n-ERR Unknown subcommand\r\n", bulk(&id));
+    driver.engine.on_link_read(link, replies.as_bytes());
     assert!(
         closing(&mut driver, link),
         "replies of the rest would pass for those of requests"
