@@ -120,6 +120,8 @@ pub struct Link {
     unwatched: usize,
     log: BytesMut,
     head: u64,
+    /// Log position after the last request that is answered.
+    answered: u64,
     written: u64,
 }
 
@@ -150,6 +152,7 @@ impl Link {
             unwatched: 0,
             log: BytesMut::new(),
             head: 0,
+            answered: 0,
             written: 0,
         }
     }
@@ -226,6 +229,8 @@ impl Link {
         let request = self.request(entry);
         if request.len() >= HANDED_OVER && request.len() == self.log.len() {
             std::mem::swap(&mut self.log, body);
+            // The log ends where the next request begins, whenever that is pushed.
+            self.release(entry.end);
         } else {
             body.extend_from_slice(request);
         }
@@ -281,12 +286,20 @@ impl Link {
         self.log.get(start..end).unwrap_or_default()
     }
 
-    /// Removes the oldest reply owed and releases the bytes of its request.
+    /// Removes the oldest reply owed. The bytes of its request stay until [`Self::release_answered`].
+    #[inline]
     pub fn pop(&mut self) -> Option<InFlight> {
         let entry = self.in_flight.pop_front()?;
         self.unwatched = self.unwatched.saturating_sub(1);
-        self.release(entry.end);
+        self.answered = entry.end;
         Some(entry)
+    }
+
+    /// Releases the bytes of requests that are answered: of all those that one read answered at once.
+    pub fn release_answered(&mut self) {
+        if self.answered > self.head {
+            self.release(self.answered);
+        }
     }
 
     /// Releases the log up to the end of what was written: the handshake is answered and never repeated.
@@ -397,6 +410,7 @@ mod tests {
         assert!(link.is_written(&oldest));
         assert_eq!(link.request(&oldest), b"first");
         assert_eq!(link.pop().unwrap().owed, request(1));
+        link.release_answered();
         let oldest = *link.oldest().unwrap();
         assert!(
             !link.is_written(&oldest),
@@ -405,6 +419,23 @@ mod tests {
         assert_eq!(link.request(&oldest), b"second");
         assert_eq!(link.unwritten(), b"cond");
         assert_eq!(link.buffered(), 6);
+    }
+
+    #[test]
+    fn a_request_pushed_before_an_answered_one_is_released_is_kept() {
+        let mut link = ready();
+        for length in [5, HANDED_OVER] {
+            link.push(request(1), &vec![b'x'; length], Timestamp::ZERO);
+            link.mark_written(length);
+            link.take_body(&link.oldest().copied().unwrap(), &mut BytesMut::new());
+            link.pop();
+            link.push(request(2), b"next", Timestamp::ZERO);
+            link.release_answered();
+            assert_eq!(link.unwritten(), b"next");
+            link.mark_written(4);
+            link.pop();
+            link.release_answered();
+        }
     }
 
     #[test]

@@ -27,12 +27,13 @@ impl Engine {
         executed: bool,
     ) {
         debug_assert!(!reply.is_empty(), "every request has a reply");
-        let Some(session_key) = self.requests[key].session else {
+        let released = self.requests.set_bytes(key, 0);
+        let request = &mut self.requests[key];
+        let Some(session_key) = request.session else {
             return self.requests.remove(key);
         };
         let session = &mut self.sessions[session_key.index()];
-        session.request_bytes -= self.requests.set_bytes(key, 0);
-        let request = &mut self.requests[key];
+        session.request_bytes -= released;
         if request.disturbed {
             request.disturbed = false;
             session.disturbed -= 1;
@@ -41,35 +42,30 @@ impl Engine {
         if request.group.is_some() {
             return self.complete_part(session_key, key, reply, executed);
         }
-        if request.shape.barrier {
-            session.barriers -= 1;
-            self.mark_unsettled(session_key);
-        }
-        if outcome == Outcome::Uncertain && self.closes_on_uncertain(session_key) {
-            // Its end is certain, only earlier replies come before it: what it sends from here on is not for anybody.
-            self.end_session(session_key, CloseReason::Uncertain);
-        }
-        let request = &mut self.requests[key];
-        let session = &mut self.sessions[session_key.index()];
         self.metrics.commands[request.shape.spec.id.index()].outcomes[outcome.index()] += 1;
         let total = self.now.micros_since(request.arrival);
         self.metrics.total.record(total);
         self.metrics
             .proxy
             .record(total.saturating_sub(request.backend_micros));
-        if reply.len() >= self.limits.big_bytes || session.big > 0 {
+        let is_first = session.queue.front() == Some(&key);
+        let is_size_news = reply.len() >= self.limits.big_bytes || session.big > 0;
+        if request.shape.barrier {
+            session.barriers -= 1;
+            self.mark_unsettled(session_key);
+        }
+        if is_size_news {
             self.note_size(session_key, reply.len());
         }
-        let request = &mut self.requests[key];
-        let session = &mut self.sessions[session_key.index()];
-        if session.queue.front() == Some(&key) {
-            session.queue.pop_front();
-            self.recount_reply(key, 0);
+        if outcome == Outcome::Uncertain && self.closes_on_uncertain(session_key) {
+            // Its end is certain, only earlier replies come before it: what it sends from here on is not for anybody.
+            self.end_session(session_key, CloseReason::Uncertain);
+        }
+        if is_first {
             self.hand_over(session_key, key, reply);
-            self.requests.remove(key);
             self.deliver_ready(session_key);
         } else {
-            request.state = State::Done { executed };
+            self.requests[key].state = State::Done { executed };
             self.requests.keep_reply(key, reply);
             self.recount_reply(key, reply.len());
         }
@@ -85,24 +81,25 @@ impl Engine {
                 break;
             }
             let reply = std::mem::take(&mut request.reply);
-            self.recount_reply(key, 0);
             self.hand_over(session_key, key, &reply);
-            self.requests[key].reply = reply;
-            self.sessions[session_key.index()].queue.pop_front();
-            self.requests.remove(key);
+            self.requests.keep_spare_reply(reply);
         }
         self.mark_session_dirty(session_key);
     }
 
-    /// Gives the client the reply to `key`, whose turn it is: or, if it is to be told so that nobody knows, the end [D6].
+    /// Ends the oldest request of a session by giving the client the reply to it: or, if it is to be told so that nobody knows,
+    /// the end [D6].
     #[inline]
     fn hand_over(&mut self, session_key: SessionKey, key: RequestKey, reply: &[u8]) {
+        self.recount_reply(key, 0);
         let request = &self.requests[key];
         if request.outcome == Outcome::Uncertain && self.closes_on_uncertain(session_key) {
             self.sessions[session_key.index()].cut_off = Some(CloseReason::Uncertain);
         } else if request.visible {
             self.give(session_key, reply);
         }
+        self.sessions[session_key.index()].queue.pop_front();
+        self.requests.remove(key);
     }
 
     fn closes_on_uncertain(&self, session: SessionKey) -> bool {

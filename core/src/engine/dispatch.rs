@@ -72,7 +72,10 @@ impl Engine {
         request.state = State::Sent(link_key);
         request.sent = self.now;
         request.detour = None;
-        self.mark_link_dirty(link_key);
+        if !link.dirty {
+            link.dirty = true;
+            self.dirty_links.push(link_key);
+        }
     }
 
     /// Gives the request its own copy of its bytes.
@@ -90,6 +93,8 @@ impl Engine {
         let shared = self.limits.links_per_node;
         if self.sessions[session.index()].big > 0 {
             shared + session.index() % BULK_LINKS
+        } else if shared == 1 {
+            0
         } else {
             session.index() % shared
         }

@@ -240,7 +240,9 @@ impl Engine {
         }
         while let Some(entry) = self.links[key.index()].oldest().copied() {
             self.judge(key, entry);
-            self.links[key.index()].pop();
+            let link = &mut self.links[key.index()];
+            link.pop();
+            link.release_answered();
         }
         for request in waiting {
             if missing_resp3 {

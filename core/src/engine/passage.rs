@@ -105,8 +105,8 @@ impl Engine {
         if done {
             link.passage = None;
             link.pop();
-            self.note_reply_size(request, length);
-            self.count_answer(key, request);
+            link.release_answered();
+            self.count_answer(key, request, length);
             self.complete(request, piece, Outcome::Ok, true);
         } else if let Some(session) = self.requests[request].session {
             self.give(session, piece);

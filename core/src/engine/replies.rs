@@ -56,6 +56,7 @@ impl Engine {
             give_back(&mut partial, KEPT_PARTIAL);
         }
         if let Some(link) = self.links.get_mut(key.index()) {
+            link.release_answered();
             link.scanner = scanner;
             link.partial = partial;
             if !link.partial.is_empty() {
@@ -125,7 +126,7 @@ impl Engine {
             }
             Owed::Orphan(orphan) => {
                 link.pop();
-                self.count_answer(key, orphan);
+                self.count_answer(key, orphan, reply.len());
                 self.end_orphan(orphan);
             }
             Owed::Request(request) if reply.first() == Some(&b'-') => {
@@ -133,8 +134,7 @@ impl Engine {
             }
             Owed::Request(request) => {
                 link.pop();
-                self.note_reply_size(request, reply.len());
-                self.count_answer(key, request);
+                self.count_answer(key, request, reply.len());
                 self.complete(request, reply, Outcome::Ok, true);
             }
         }
@@ -150,13 +150,13 @@ impl Engine {
         let link = &mut self.links[key.index()];
         let Some(refusal) = classify(reply, asked) else {
             link.pop();
-            self.note_reply_size(request, reply.len());
-            self.count_answer(key, request);
+            self.count_answer(key, request, reply.len());
             return self.fail(request, reply, Outcome::NodeError, true);
         };
         let node = link.node;
         link.take_body(&entry, &mut self.requests[request].body);
         link.pop();
+        link.release_answered();
         self.on_refusal(node, request, &refusal, reply);
     }
 
@@ -183,12 +183,18 @@ impl Engine {
         Ok(())
     }
 
+    /// A node has answered with a reply of this length: counts that, how long it took, and remembers the length for the next ones.
     #[inline]
-    pub(super) fn count_answer(&mut self, link: LinkKey, request_key: RequestKey) {
+    pub(super) fn count_answer(&mut self, link: LinkKey, request_key: RequestKey, length: usize) {
         let request = &mut self.requests[request_key];
         let backend = self.now.micros_since(request.sent);
         request.backend_micros += backend;
         self.metrics.backend.record(backend);
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.reply_sizes.note(request.shape.spec, length);
+        if let Some(session) = request.session {
+            self.sessions[session.index()].note_reply_size(length);
+        }
         let key = self.links[link.index()].node;
         let node = &mut self.nodes[key];
         node.answered += 1;

@@ -43,7 +43,8 @@ impl ReplySizes {
             .unwrap_or(UNKNOWN_REPLY)
     }
 
-    fn note(&mut self, spec: &Spec, length: u32) {
+    #[inline]
+    pub(super) fn note(&mut self, spec: &Spec, length: u32) {
         if let Some(expected) = self.0.get_mut(spec.id.index()) {
             *expected = adapted(*expected, length);
         }
@@ -56,6 +57,15 @@ fn adapted(expected: u32, length: u32) -> u32 {
         length.midpoint(expected)
     } else {
         expected - (expected - length) / 16
+    }
+}
+
+impl Session {
+    /// Remembers how big a reply to it was.
+    #[inline]
+    pub(super) fn note_reply_size(&mut self, length: u32) {
+        let before = self.reply_size;
+        self.reply_size = Some(before.map_or(length, |expected| adapted(expected, length)));
     }
 }
 
@@ -75,18 +85,6 @@ impl Engine {
             request.reply_bytes = of_command.max(of_session);
             session.reply_bytes += request.reply_bytes as usize;
             self.reply_bytes += request.reply_bytes as usize;
-        }
-    }
-
-    /// Remembers how big the reply to `key` was.
-    #[inline]
-    pub(super) fn note_reply_size(&mut self, key: RequestKey, length: usize) {
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let request = &self.requests[key];
-        self.reply_sizes.note(request.shape.spec, length);
-        if let Some(session) = request.session {
-            let size = &mut self.sessions[session.index()].reply_size;
-            *size = Some(size.map_or(length, |expected| adapted(expected, length)));
         }
     }
 

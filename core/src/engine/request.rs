@@ -288,7 +288,8 @@ impl RequestTable {
         entry.reply.extend_from_slice(reply);
     }
 
-    fn keep_spare_reply(&mut self, mut reply: Vec<u8>) {
+    /// Keeps the buffer of a reply for the next one that has to wait.
+    pub(crate) fn keep_spare_reply(&mut self, mut reply: Vec<u8>) {
         let capacity = reply.capacity();
         if capacity <= SPARE_REPLY && self.spare_reply_bytes + capacity <= SPARE_REPLIES {
             reply.clear();

@@ -101,9 +101,10 @@ impl Engine {
             protocol: state.client.protocol,
         };
         let request = self.requests.insert(session, shape, self.now);
-        self.requests[request]
-            .several_keys
-            .append(&mut self.several_keys);
+        if !self.several_keys.is_empty() {
+            let keys = &mut self.requests[request].several_keys;
+            keys.append(&mut self.several_keys);
+        }
         self.expect_reply(request);
         self.requests.set_bytes(request, raw.len());
         let state = &mut self.sessions[session.index()];

@@ -11,6 +11,9 @@ mod tests;
 /// Parts the key space of a cluster is divided into.
 pub const SLOT_COUNT: u16 = 16_384;
 
+/// Bytes from which on `memchr` finds a byte sooner than a loop over words.
+const LONG_KEY: usize = 64;
+
 /// One part of the key space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u16);
@@ -81,9 +84,37 @@ impl Slot {
 /// The bytes between the first `{` and the first `}` after it, if there are any [H2].
 #[inline]
 fn hash_tag(key: &[u8]) -> Option<&[u8]> {
-    let after = key.get(memchr(b'{', key)? + 1..)?;
-    match memchr(b'}', after)? {
+    let after = key.get(position::<b'{'>(key)? + 1..)?;
+    match position::<b'}'>(after)? {
         0 => None,
         end => after.get(..end),
     }
+}
+
+/// Where `BYTE` is first. Most keys are too short for `memchr` to be worth its preparations.
+#[inline]
+fn position<const BYTE: u8>(bytes: &[u8]) -> Option<usize> {
+    let Some(last) = bytes.last_chunk::<8>() else {
+        return bytes.iter().position(|byte| *byte == BYTE);
+    };
+    if bytes.len() > LONG_KEY {
+        return memchr(BYTE, bytes);
+    }
+    // The last word may overlap the one before: what is in both is not `BYTE`, then.
+    let (words, _) = bytes.split_last()?.1.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        if let Some(offset) = position_in_word::<BYTE>(*word) {
+            return Some(8 * index + offset);
+        }
+    }
+    Some(bytes.len() - 8 + position_in_word::<BYTE>(*last)?)
+}
+
+#[inline]
+fn position_in_word<const BYTE: u8>(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // A byte that is equal becomes 0; only at one of these, or after it, is there a borrow into a highest bit that was not set.
+    let differing = u64::from_le_bytes(word) ^ u64::from_ne_bytes([BYTE; 8]);
+    let equal = differing.wrapping_sub(ONES) & !differing & (ONES << 7);
+    (equal != 0).then(|| equal.trailing_zeros() as usize / 8)
 }

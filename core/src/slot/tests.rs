@@ -127,6 +127,17 @@ proptest! {
         prop_assert_eq!(Slot::of_key(key.as_bytes()), oracle(tag.unwrap_or(&key).as_bytes()));
     }
 
+    /// The same for keys in which a brace is anywhere, and bytes that differ from one in a single bit beside it.
+    #[test]
+    fn h2_a_tag_is_found_in_a_key_of_any_length(
+        before in prop::collection::vec(prop::sample::select(&b"az;~\xfb\x7a\x7c\x00\xff"[..]), 0..80),
+        tag in prop::collection::vec(prop::sample::select(&b"az{;~\xfd\x7c\x00\xff"[..]), 1..80),
+        after in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let key = [&before[..], b"{", &tag, b"}", &after].concat();
+        prop_assert_eq!(Slot::of_key(&key), oracle(&tag));
+    }
+
     #[test]
     fn h5_a_pattern_without_wildcards_is_its_only_key(key in "[{}ab]{0,12}") {
         prop_assert_eq!(Slot::of_pattern(key.as_bytes()), Some(Slot::of_key(key.as_bytes())));
