@@ -1,6 +1,6 @@
 //! Commands that concern every primary: who is asked, and what is answered when some cannot be [Q1]-[Q7] [Q12] [T12].
 
-use super::group::{Assembly, Group, keyless};
+use super::group::{Assembly, Group, NewPart, keyless};
 use super::park::NO_MASTER;
 use super::request::Launch;
 use super::{Engine, RequestKey};
@@ -37,11 +37,9 @@ impl Engine {
             let first = self.rng.usize(..slots.len());
             slots.rotate_left(first);
         }
-        let parts = slots
-            .into_iter()
-            .map(|slot| keyless(slot, raw.to_vec()))
-            .collect();
-        let group = self.make_group(parent, parts, 0, Assembly::Merge(rule));
+        let parts = slots.into_iter().map(keyless).collect();
+        let write = |_: &NewPart, out: &mut Vec<u8>| out.extend_from_slice(raw);
+        let group = self.make_group(parent, parts, &write, 0, Assembly::Merge(rule));
         self.dispatch_parts(group);
     }
 

@@ -2,6 +2,8 @@
 //!
 //! [`fan_out`]: super::fan_out
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use super::request::{Launch, Shape, State};
@@ -14,6 +16,9 @@ use crate::metrics::Outcome;
 use crate::resp::{Args, DecodeStep, RequestDecoder, RequestLimits, write};
 use crate::router::{KeyHash, place};
 use crate::slot::Slot;
+
+/// Room kept for putting together requests of parts and replies of wholes.
+const KEPT_SCRATCH: usize = 64 << 10;
 
 /// How the replies of the parts become the reply of the whole.
 #[derive(Debug)]
@@ -48,7 +53,8 @@ pub(super) struct NewPart {
     keyed: bool,
     /// The hash of each key if there are several.
     several_keys: Vec<KeyHash>,
-    raw: Vec<u8>,
+    /// Which of the keys that were placed are its own.
+    placed: Range<usize>,
     positions: Positions,
 }
 
@@ -67,12 +73,12 @@ impl Engine {
         self.metrics.split += 1;
         let parent = self.queue_parent(session, spec, Launch::Direct);
         let total = keys.as_slice().len();
-        let group = self.make_group(
-            parent,
-            split_by_slot(spec, args, keys),
-            total,
-            Assembly::Merge(rule),
-        );
+        let (placed, parts) = split_by_slot(args, keys);
+        let write = |part: &NewPart, out: &mut Vec<u8>| {
+            let own = placed.get(part.placed.clone()).unwrap_or_default();
+            write_request(spec, args, own, out);
+        };
+        let group = self.make_group(parent, parts, &write, total, Assembly::Merge(rule));
         let index = self.sessions[session.index()].queue.len() - 1;
         let undisturbed = self.is_undisturbed(session);
         for part in self.groups[group.index()].parts.clone() {
@@ -133,8 +139,10 @@ impl Engine {
         let args = Args::new(raw, decoder.ranges());
         match scan::plan(args, &self.snapshot) {
             Ok(step) => {
-                let part = keyless(step.slot(), step.request().to_vec());
-                let group = self.make_group(parent, vec![part], 0, Assembly::Scan(step));
+                let raw = step.request().to_vec();
+                let write = |_: &NewPart, out: &mut Vec<u8>| out.extend_from_slice(&raw);
+                let parts = vec![keyless(step.slot())];
+                let group = self.make_group(parent, parts, &write, 0, Assembly::Scan(step));
                 self.dispatch_parts(group);
             }
             Err(error) => self.fail_parent(parent, |out| error.write_reply(out)),
@@ -176,11 +184,12 @@ impl Engine {
         parent
     }
 
-    /// Turns the queue entry `parent` into a group of `parts`, none of them sent yet.
+    /// Turns the queue entry `parent` into a group of `parts`, none of them sent yet. `write` appends the request of one.
     pub(super) fn make_group(
         &mut self,
         parent: RequestKey,
         parts: Vec<NewPart>,
+        write: &dyn Fn(&NewPart, &mut Vec<u8>),
         total: usize,
         assembly: Assembly,
     ) -> GroupKey {
@@ -197,7 +206,10 @@ impl Engine {
         });
         self.requests[parent].state = State::Group(GroupKey::from_index(group));
         let group = GroupKey::from_index(group);
+        let mut raw = std::mem::take(&mut self.scratch);
         for (number, part) in (0..).zip(parts) {
+            raw.clear();
+            write(&part, &mut raw);
             let shape = Shape {
                 slot: part.slot,
                 key: part.key,
@@ -210,12 +222,13 @@ impl Engine {
             entry.group = Some((group, number));
             entry.arrival = arrival;
             entry.several_keys.extend_from_slice(&part.several_keys);
-            entry.body.extend_from_slice(&part.raw);
-            self.count_request(request, part.raw.len());
+            entry.body.extend_from_slice(&raw);
+            self.count_request(request, raw.len());
             self.expect_reply(request);
             self.groups[group.index()].parts.push(request);
             self.groups[group.index()].positions.push(part.positions);
         }
+        self.keep_scratch(raw);
         group
     }
 
@@ -277,7 +290,14 @@ impl Engine {
             self.requests.remove(*part);
         }
         self.complete(group.parent, &reply, outcome, executed);
-        self.scratch = reply;
+        self.keep_scratch(reply);
+    }
+
+    /// Keeps a buffer for what is put together next, unless it is big.
+    fn keep_scratch(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() <= KEPT_SCRATCH {
+            self.scratch = buffer;
+        }
     }
 
     /// Merges the parts into `reply`; the outcome of the whole.
@@ -318,13 +338,13 @@ impl Engine {
     }
 }
 
-pub(super) fn keyless(slot: Slot, raw: Vec<u8>) -> NewPart {
+pub(super) fn keyless(slot: Slot) -> NewPart {
     NewPart {
         slot,
         key: KeyHash::ALL,
         keyed: false,
         several_keys: Vec::new(),
-        raw,
+        placed: 0..0,
         positions: Positions::new(),
     }
 }
@@ -353,8 +373,8 @@ struct Placed {
     index: u32,
 }
 
-/// The keys of `args`, with what belongs to each, grouped by slot; groups in the order of their first keys, keys in theirs [P5].
-fn split_by_slot(spec: &Spec, args: Args<'_>, keys: &KeyList) -> Vec<NewPart> {
+/// The keys of `args` by slot, and the parts they make: in the order of their first keys, and the keys of each in theirs [P5].
+fn split_by_slot(args: Args<'_>, keys: &KeyList) -> (Vec<Placed>, Vec<NewPart>) {
     let mut placed: Vec<Placed> = Vec::with_capacity(keys.as_slice().len());
     placed.extend((0..).zip(keys.as_slice()).filter_map(|(position, index)| {
         let (slot, key) = place(args.get(*index as usize)?);
@@ -367,17 +387,17 @@ fn split_by_slot(spec: &Spec, args: Args<'_>, keys: &KeyList) -> Vec<NewPart> {
     }));
     placed.sort_unstable_by_key(|key| (key.slot, key.position));
     let mut parts = Vec::with_capacity(placed.len());
-    parts.extend(
-        placed
-            .chunk_by(|a, b| a.slot == b.slot)
-            .filter_map(|chunk| part_of(spec, args, chunk)),
-    );
+    let mut start = 0;
+    for chunk in placed.chunk_by(|a, b| a.slot == b.slot) {
+        parts.extend(part_of(chunk, start));
+        start += chunk.len();
+    }
     parts.sort_unstable_by_key(|part: &NewPart| part.positions.first().copied());
-    parts
+    (placed, parts)
 }
 
-/// The part with these keys, which are of one slot.
-fn part_of(spec: &Spec, args: Args<'_>, chunk: &[Placed]) -> Option<NewPart> {
+/// The part with these keys, which are of one slot and begin with the one at `start`.
+fn part_of(chunk: &[Placed], start: usize) -> Option<NewPart> {
     let first = chunk.first()?;
     let several_keys: Vec<KeyHash> = match chunk {
         [_] => Vec::new(),
@@ -389,14 +409,14 @@ fn part_of(spec: &Spec, args: Args<'_>, chunk: &[Placed]) -> Option<NewPart> {
             .iter()
             .fold(first.key, |keys, key| keys.with(*key)),
         keyed: true,
-        raw: request_for(spec, args, chunk),
+        placed: start..start + chunk.len(),
         positions: chunk.iter().map(|placed| placed.position).collect(),
         several_keys,
     })
 }
 
 /// The command `spec` with these keys only, and what belongs to each.
-fn request_for(spec: &Spec, args: Args<'_>, chunk: &[Placed]) -> Vec<u8> {
+fn write_request(spec: &Spec, args: Args<'_>, chunk: &[Placed], out: &mut Vec<u8>) {
     /// What stands around an argument, at most.
     const HEADER: usize = 16;
     let step = usize::from(spec.key_step);
@@ -406,9 +426,8 @@ fn request_for(spec: &Spec, args: Args<'_>, chunk: &[Placed]) -> Vec<u8> {
     };
     let words = chunk.iter().flat_map(belongs);
     let length: usize = words.clone().map(|word| HEADER + word.len()).sum();
-    let mut raw = Vec::with_capacity(2 * HEADER + args.name().len() + length);
-    write::array(&mut raw, 1 + chunk.len() * step);
-    write::bulk(&mut raw, args.name());
-    words.for_each(|word| write::bulk(&mut raw, word));
-    raw
+    out.reserve(2 * HEADER + args.name().len() + length);
+    write::array(out, 1 + chunk.len() * step);
+    write::bulk(out, args.name());
+    words.for_each(|word| write::bulk(out, word));
 }

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::resp::ReplyScanner;
+use crate::resp::{Length, ReplyScanner, read_length};
 
 /// The elements of one part: one or few, as a rule.
 pub(super) type Elements<'a> = SmallVec<[&'a [u8]; 4]>;
@@ -50,8 +50,8 @@ fn next_value(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The count of a header line, from behind its type byte; nothing for `-1` and `?`.
 fn read_count(line: &[u8]) -> Option<(usize, &[u8])> {
-    let end = memchr::memchr(b'\r', line)?;
-    let digits = std::str::from_utf8(line.get(..end)?).ok()?;
-    let rest = line.get(end..)?.strip_prefix(b"\r\n")?;
-    Some((digits.parse().ok()?, rest))
+    let Length::Known { value, next } = read_length(line, 0) else {
+        return None;
+    };
+    Some((value.try_into().ok()?, line.get(next..)?))
 }

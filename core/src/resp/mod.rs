@@ -19,6 +19,7 @@ pub mod write;
 
 pub use args::{ArgRange, Args};
 pub use inline::inline_to_resp;
+pub(crate) use number::{Length, read_length};
 pub use request::{DecodeStep, RequestDecoder, RequestError, RequestLimits};
 pub use scanner::{ReplyError, ReplyScanner};
 pub use value::{MAX_VALUE_DEPTH, Value, parse_value};

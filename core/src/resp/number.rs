@@ -5,7 +5,7 @@ const MAX_LENGTH_DIGITS: usize = 12;
 
 /// What follows the type byte of a header line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Length {
+pub(crate) enum Length {
     /// An ordinary length line, complete.
     Known {
         /// The number.
@@ -22,7 +22,7 @@ pub(super) enum Length {
 /// Reads the digits that begin at `buf[at]` up to and with the line's CRLF. Looks at no more than 14 bytes, so a caller may
 /// simply call again from the same place when more bytes have come.
 #[inline]
-pub(super) fn read_length(buf: &[u8], at: usize) -> Length {
+pub(crate) fn read_length(buf: &[u8], at: usize) -> Length {
     let line = buf.get(at..).unwrap_or_default();
     match line {
         [digit @ b'0'..=b'9', b'\r', b'\n', ..] => Length::Known {

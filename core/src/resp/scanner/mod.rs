@@ -22,6 +22,9 @@ const MAX_OPEN_STREAMS: usize = MAX_VALUE_DEPTH;
 /// Elements still to come at the same time: above what any node has memory for, below what could overflow.
 const MAX_OUTSTANDING: u64 = 1 << 48;
 
+/// The head of an array with one element.
+const ARRAY_OF_ONE: &[u8] = b"*1\r\n";
+
 /// Bytes that are not a reply. The connection they came from cannot be used further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ReplyError {
@@ -153,8 +156,19 @@ impl ReplyScanner {
     }
 
     fn resume(&mut self, buf: &[u8]) -> Result<Option<usize>, ReplyError> {
+        // What the parts of most split commands are answered with.
+        if self.pos == 0
+            && let Some(element) = buf.strip_prefix(ARRAY_OF_ONE)
+            && let Some(len) = whole_scalar(element)
+        {
+            self.searched = 0;
+            return Ok(Some(ARRAY_OF_ONE.len() + len));
+        }
         loop {
-            self.take_whole_scalars(buf);
+            // At the very beginning there is none, or it would have been taken at once.
+            if self.pos > 0 {
+                self.take_whole_scalars(buf);
+            }
             if self.outstanding == 0 && self.streams.is_empty() {
                 break;
             }
