@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 
+use super::buffer::{give_back, take_off};
 use super::fence::ClientId;
 use super::handshake::Handshake;
 use crate::engine::{NodeKey, RequestKey, SessionKey};
@@ -362,20 +363,11 @@ impl Link {
     fn release(&mut self, position: u64) {
         // A reply to a request that was not wholly written is a protocol fault; its bytes must still not be written later as a part.
         self.written = self.written.max(position);
-        self.log
-            .advance(offset(position, self.head).min(self.log.len()));
+        take_off(&mut self.log, offset(position, self.head));
         self.head = self.head.max(position);
         if self.uploaded == 0 {
             give_back(&mut self.log, KEPT_LOG);
         }
-    }
-}
-
-/// Gives back the room of an empty buffer if it is more than `kept`. Its capacity alone does not tell: what was taken off the
-/// front is still allocated, for use by the next bytes.
-pub fn give_back(buffer: &mut BytesMut, kept: usize) {
-    if buffer.is_empty() && buffer.try_reclaim(kept + 1) {
-        *buffer = BytesMut::new();
     }
 }
 

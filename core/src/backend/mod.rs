@@ -9,12 +9,14 @@
 //! A request is copied once, into the log, and stays there until it is answered, so that a refused or unwritten request can be sent
 //! again without a copy made for the case. Who drives it: the engine; bytes reach the socket through the shell.
 
+mod buffer;
 mod fence;
 mod handshake;
 mod link;
 
+pub use buffer::{give_back, take_off};
 pub use fence::{ClientId, Fence};
 pub use handshake::{Credentials, Handshake, HandshakeFailure};
-pub use link::{HANDED_OVER, InFlight, Link, LinkPhase, Owed, Passage, give_back};
+pub use link::{HANDED_OVER, InFlight, Link, LinkPhase, Owed, Passage};
 
 pub(crate) use handshake::HandshakeStep;

@@ -7,7 +7,7 @@
 //! way until it has read some.
 
 use super::{Engine, RequestKey, SessionKey};
-use crate::backend::give_back;
+use crate::backend::{give_back, take_off};
 use crate::command::{COMMAND_COUNT, Spec};
 use crate::session::Session;
 
@@ -120,7 +120,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key.index()) else {
             return;
         };
-        bytes::Buf::advance(&mut session.out, count);
+        take_off(&mut session.out, count);
         give_back(&mut session.out, KEPT_OUTPUT);
         session.reply_bytes -= count;
         self.reply_bytes -= count;
