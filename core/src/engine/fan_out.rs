@@ -38,7 +38,7 @@ impl Engine {
             slots.rotate_left(first);
         }
         let parts = slots.into_iter().map(keyless).collect();
-        let write = |_: &NewPart, out: &mut Vec<u8>| out.extend_from_slice(raw);
+        let write = |_: &NewPart<'_>, out: &mut Vec<u8>| out.extend_from_slice(raw);
         let group = self.make_group(parent, parts, &write, 0, Assembly::Merge(rule));
         self.dispatch_parts(group);
     }

@@ -2,8 +2,6 @@
 //!
 //! [`fan_out`]: super::fan_out
 
-use std::ops::Range;
-
 use smallvec::SmallVec;
 
 use super::request::{Launch, Shape, State};
@@ -47,15 +45,12 @@ pub(super) struct Group {
 }
 
 /// One part before it becomes a request.
-pub(super) struct NewPart {
+pub(super) struct NewPart<'a> {
     slot: Slot,
     key: KeyHash,
     keyed: bool,
-    /// The hash of each key if there are several.
-    several_keys: Vec<KeyHash>,
-    /// Which of the keys that were placed are its own.
-    placed: Range<usize>,
-    positions: Positions,
+    /// Its keys, in their order.
+    placed: &'a [Placed],
 }
 
 impl Engine {
@@ -73,10 +68,10 @@ impl Engine {
         self.metrics.split += 1;
         let parent = self.queue_parent(session, spec, Launch::Direct);
         let total = keys.as_slice().len();
-        let (placed, parts) = split_by_slot(args, keys);
-        let write = |part: &NewPart, out: &mut Vec<u8>| {
-            let own = placed.get(part.placed.clone()).unwrap_or_default();
-            write_request(spec, args, own, out);
+        let placed = keys_by_slot(args, keys);
+        let parts = parts_of(&placed);
+        let write = |part: &NewPart<'_>, out: &mut Vec<u8>| {
+            write_request(spec, args, part.placed, out);
         };
         let group = self.make_group(parent, parts, &write, total, Assembly::Merge(rule));
         let index = self.sessions[session.index()].queue.len() - 1;
@@ -140,7 +135,7 @@ impl Engine {
         match scan::plan(args, &self.snapshot) {
             Ok(step) => {
                 let raw = step.request().to_vec();
-                let write = |_: &NewPart, out: &mut Vec<u8>| out.extend_from_slice(&raw);
+                let write = |_: &NewPart<'_>, out: &mut Vec<u8>| out.extend_from_slice(&raw);
                 let parts = vec![keyless(step.slot())];
                 let group = self.make_group(parent, parts, &write, 0, Assembly::Scan(step));
                 self.dispatch_parts(group);
@@ -188,8 +183,8 @@ impl Engine {
     pub(super) fn make_group(
         &mut self,
         parent: RequestKey,
-        parts: Vec<NewPart>,
-        write: &dyn Fn(&NewPart, &mut Vec<u8>),
+        parts: Vec<NewPart<'_>>,
+        write: &dyn Fn(&NewPart<'_>, &mut Vec<u8>),
         total: usize,
         assembly: Assembly,
     ) -> GroupKey {
@@ -221,12 +216,17 @@ impl Engine {
             let entry = &mut self.requests[request];
             entry.group = Some((group, number));
             entry.arrival = arrival;
-            entry.several_keys.extend_from_slice(&part.several_keys);
+            if part.placed.len() > 1 {
+                let keys = part.placed.iter().map(|placed| placed.key);
+                entry.several_keys.extend(keys);
+            }
             entry.body.extend_from_slice(&raw);
             self.count_request(request, raw.len());
             self.expect_reply(request);
-            self.groups[group.index()].parts.push(request);
-            self.groups[group.index()].positions.push(part.positions);
+            let positions = part.placed.iter().map(|placed| placed.position);
+            let entry = &mut self.groups[group.index()];
+            entry.parts.push(request);
+            entry.positions.push(positions.collect());
         }
         self.keep_scratch(raw);
         group
@@ -338,14 +338,12 @@ impl Engine {
     }
 }
 
-pub(super) fn keyless(slot: Slot) -> NewPart {
+pub(super) fn keyless(slot: Slot) -> NewPart<'static> {
     NewPart {
         slot,
         key: KeyHash::ALL,
         keyed: false,
-        several_keys: Vec::new(),
-        placed: 0..0,
-        positions: Positions::new(),
+        placed: &[],
     }
 }
 
@@ -364,7 +362,7 @@ fn outcome_of(reply: &[u8]) -> Outcome {
 }
 
 /// One key of a command that is split.
-struct Placed {
+pub(super) struct Placed {
     slot: Slot,
     key: KeyHash,
     /// Among the keys.
@@ -373,8 +371,8 @@ struct Placed {
     index: u32,
 }
 
-/// The keys of `args` by slot, and the parts they make: in the order of their first keys, and the keys of each in theirs [P5].
-fn split_by_slot(args: Args<'_>, keys: &KeyList) -> (Vec<Placed>, Vec<NewPart>) {
+/// The keys of `args` by slot, those of one slot in their order.
+fn keys_by_slot(args: Args<'_>, keys: &KeyList) -> Vec<Placed> {
     let mut placed: Vec<Placed> = Vec::with_capacity(keys.as_slice().len());
     placed.extend((0..).zip(keys.as_slice()).filter_map(|(position, index)| {
         let (slot, key) = place(args.get(*index as usize)?);
@@ -386,33 +384,26 @@ fn split_by_slot(args: Args<'_>, keys: &KeyList) -> (Vec<Placed>, Vec<NewPart>) 
         })
     }));
     placed.sort_unstable_by_key(|key| (key.slot, key.position));
-    let mut parts = Vec::with_capacity(placed.len());
-    let mut start = 0;
-    for chunk in placed.chunk_by(|a, b| a.slot == b.slot) {
-        parts.extend(part_of(chunk, start));
-        start += chunk.len();
-    }
-    parts.sort_unstable_by_key(|part: &NewPart| part.positions.first().copied());
-    (placed, parts)
+    placed
 }
 
-/// The part with these keys, which are of one slot and begin with the one at `start`.
-fn part_of(chunk: &[Placed], start: usize) -> Option<NewPart> {
-    let first = chunk.first()?;
-    let several_keys: Vec<KeyHash> = match chunk {
-        [_] => Vec::new(),
-        _ => chunk.iter().map(|placed| placed.key).collect(),
-    };
-    Some(NewPart {
-        slot: first.slot,
-        key: several_keys
-            .iter()
-            .fold(first.key, |keys, key| keys.with(*key)),
-        keyed: true,
-        placed: start..start + chunk.len(),
-        positions: chunk.iter().map(|placed| placed.position).collect(),
-        several_keys,
-    })
+/// One part for the keys of each slot, in the order of their first keys [P5].
+fn parts_of(placed: &[Placed]) -> Vec<NewPart<'_>> {
+    let mut parts = Vec::with_capacity(placed.len());
+    let chunks = placed.chunk_by(|a, b| a.slot == b.slot);
+    parts.extend(chunks.filter_map(|chunk| {
+        let (first, others) = chunk.split_first()?;
+        Some(NewPart {
+            slot: first.slot,
+            key: others
+                .iter()
+                .fold(first.key, |keys, other| keys.with(other.key)),
+            keyed: true,
+            placed: chunk,
+        })
+    }));
+    parts.sort_unstable_by_key(|part| part.placed.first().map(|key| key.position));
+    parts
 }
 
 /// The command `spec` with these keys only, and what belongs to each.
