@@ -138,8 +138,9 @@ impl Engine {
     }
 
     /// Keeps what could not be taken yet of what a client sent.
-    pub(super) fn put_input(&mut self, key: SessionKey, input: Box<PendingInput>) {
+    pub(super) fn put_input(&mut self, key: SessionKey, mut input: Box<PendingInput>) {
         let length = input.bytes.len();
+        input.waits = !self.may_take(&self.sessions[key.index()]);
         self.sessions[key.index()].input = Some(input);
         self.request_memory.pending += length;
         self.note_large(key, length > self.limits.request_share);

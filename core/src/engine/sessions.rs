@@ -111,7 +111,10 @@ impl Engine {
 
     /// Whether the session could use more input if there were memory for it.
     pub(super) fn could_be_read(&self, session: &Session) -> bool {
-        session.closing.is_none() && (self.may_take(session) || self.reads_ahead(session))
+        // What waits is taken first when there is room again, or one that was let in for a moment could bring ever more.
+        let waits = session.input.as_ref().is_some_and(|input| input.waits);
+        let may_take = !waits && self.may_take(session);
+        session.closing.is_none() && (may_take || self.reads_ahead(session))
     }
 
     /// A client may send all it has before it reads any reply. So that both do not wait for each other, its bytes are taken in,

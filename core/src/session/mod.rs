@@ -40,6 +40,8 @@ pub struct PendingInput {
     pub bytes: BytesMut,
     /// Scan state of that request.
     pub decoder: RequestDecoder,
+    /// The session could take no request when they were kept: they may be whole.
+    pub waits: bool,
 }
 
 impl PendingInput {

@@ -169,3 +169,33 @@ fn what_a_client_that_left_had_outstanding_is_free_for_others() {
     driver.output(stayer);
     assert_eq!(driver.requests(node).len(), 4);
 }
+
+/// Simulation, seed 91013804: room that others made let one request in at each read, and all that was read behind it piled up.
+#[test]
+fn a_client_whose_requests_wait_for_room_is_not_read_for_more_d13() {
+    let mut driver = Driver::with(|limits| {
+        limits.output_pause_bytes = 1024 * KIB;
+        limits.reply_bytes = 400 * KIB;
+    });
+    let (other, client) = (driver.client(), driver.client());
+    let (here, there) = driver.two_keys_on_two_nodes();
+    driver.send(other, &format!("GET {there}"));
+    let two = [
+        encode(&format!("GET {here}")),
+        encode(&format!("GET {here}")),
+    ]
+    .concat();
+    driver.send_raw(client, &two);
+    assert_eq!(driver.all_requests(driver.owner(&here)).len(), 1);
+    driver.reply(driver.owner(&there), &bulk("v"));
+    assert_eq!(driver.output(other), bulk("v"));
+    assert!(
+        !driver.engine.wants_input(client),
+        "one of its requests waits"
+    );
+    for _ in 0..2 {
+        driver.reply(driver.owner(&here), &bulk("v"));
+    }
+    assert_eq!(driver.output(client), [bulk("v"), bulk("v")].concat());
+    assert!(driver.engine.wants_input(client));
+}
