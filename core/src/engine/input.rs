@@ -30,10 +30,12 @@ impl Engine {
     /// Takes bytes read from a client.
     pub fn on_client(&mut self, key: SessionKey, bytes: &[u8]) {
         self.metrics.downstream_read_bytes += bytes.len() as u64;
-        self.request_memory.note_read(bytes.len());
         let Some(session) = self.sessions.get_mut(key.index()) else {
             return;
         };
+        if !session.large {
+            self.request_memory.note_read(bytes.len());
+        }
         match session.input.take() {
             Some(mut input) => {
                 self.request_memory.note_taken(key, &input, bytes.len());

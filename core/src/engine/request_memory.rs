@@ -21,6 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// See [`PATIENCE`]: 64 KiB a second.
 const PACE: usize = 5 * (64 << 10);
 
+/// Bytes to read from a client at once: so many that one with a pipeline does not keep others waiting, and more of a big argument,
+/// which is only kept.
+const READ: usize = 16 << 10;
+const BULK_READ: usize = 64 << 10;
+
 /// What is known about the memory that requests take.
 #[derive(Debug, Default)]
 pub(super) struct RequestMemory {
@@ -30,7 +35,7 @@ pub(super) struct RequestMemory {
     pub(super) large: Vec<SessionKey>,
     /// Bytes of buffers that are being dropped elsewhere.
     pub(super) dropping: usize,
-    /// Most bytes that were read from a client at once.
+    /// Most bytes that were read at once from a client within its share. One beyond it is not read when memory is short.
     largest_read: usize,
     /// More was taken than there is, and it has not become clearly less since.
     is_short: bool,
@@ -48,7 +53,7 @@ struct Foremost {
 }
 
 impl RequestMemory {
-    /// Bytes of a client were read.
+    /// Bytes were read of a client that had not more than its share.
     #[inline]
     pub(super) fn note_read(&mut self, count: usize) {
         self.largest_read = self.largest_read.max(count);
@@ -159,6 +164,20 @@ impl Engine {
         } else {
             self.request_memory.strike_out(key);
         }
+    }
+
+    /// Bytes to read from the client at once, at most.
+    #[must_use]
+    pub fn read_size(&self, key: SessionKey) -> usize {
+        let session = self.sessions.get(key.index());
+        // Only beyond its share, where it is not read at all when memory is short.
+        let input = session
+            .filter(|session| session.large)
+            .and_then(|session| session.input.as_ref());
+        let is_bulk = input.is_some_and(|input| {
+            input.decoder.expected_len() >= Some(input.bytes.len() + BULK_READ)
+        });
+        if is_bulk { BULK_READ } else { READ }
     }
 
     /// The opposite of [`Self::put_input`].

@@ -22,8 +22,6 @@ use super::flush;
 use super::shared::{PanicGuard, Shared};
 use crate::places::Place;
 
-/// Bytes read from one client before the others have their turn.
-const READ_QUANTUM: usize = 16 << 10;
 /// How long a client that sends nothing more may wait for the replies it is owed, and how long one that is being closed may take
 /// to stop sending.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
@@ -84,11 +82,13 @@ fn poll(
         if let Some(reason) = poll_end(shared, key, cx) {
             return Poll::Ready(Turn::Ended(reason));
         }
-        if !shared.engine.borrow().wants_input(key) {
+        let engine = shared.engine.borrow();
+        if !engine.wants_input(key) {
             return Poll::Ready(Turn::Paused);
         }
         let mut scratch = shared.scratch.borrow_mut();
-        let quantum = scratch.len().min(READ_QUANTUM);
+        let quantum = scratch.len().min(engine.read_size(key));
+        drop(engine);
         let mut buffer = ReadBuf::new(&mut scratch[..quantum]);
         match ready!(Pin::new(&mut *read).poll_read(cx, &mut buffer)) {
             Ok(()) if buffer.filled().is_empty() => return Poll::Ready(half_closed(shared, key)),
