@@ -8,27 +8,10 @@
 
 use std::sync::Arc;
 
+use super::credentials::Credentials;
 use super::fence::{ClientId, Fence, address_in};
 use crate::resp::{Protocol, Value, parse_value, write};
 use crate::time::Timestamp;
-
-/// How the proxy authenticates to nodes.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    /// ACL user; `None` for the default user.
-    pub user: Option<Arc<str>>,
-    /// Password; `None` for no authentication.
-    pub password: Option<Arc<str>>,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .field("password", &self.password.as_ref().map(|_| "***"))
-            .finish()
-    }
-}
 
 /// Why a handshake ended without a usable connection.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,13 +10,15 @@
 //! again without a copy made for the case. Who drives it: the engine; bytes reach the socket through the shell.
 
 mod buffer;
+mod credentials;
 mod fence;
 mod handshake;
 mod link;
 
 pub use buffer::{give_back, take_off};
+pub use credentials::Credentials;
 pub use fence::{ClientId, Fence};
-pub use handshake::{Credentials, Handshake, HandshakeFailure};
+pub use handshake::{Handshake, HandshakeFailure};
 pub use link::{HANDED_OVER, InFlight, Link, LinkPhase, Owed, Passage};
 
 pub(crate) use handshake::HandshakeStep;

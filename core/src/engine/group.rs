@@ -294,7 +294,7 @@ impl Engine {
     }
 
     /// Keeps a buffer for what is put together next, unless it is big.
-    fn keep_scratch(&mut self, buffer: Vec<u8>) {
+    pub(super) fn keep_scratch(&mut self, buffer: Vec<u8>) {
         if buffer.capacity() <= KEPT_SCRATCH {
             self.scratch = buffer;
         }

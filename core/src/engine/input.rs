@@ -222,7 +222,7 @@ impl Engine {
         reply.clear();
         error.write_reply(&mut reply);
         self.answer_at_turn(key, &reply);
-        self.scratch = reply;
+        self.keep_scratch(reply);
         self.end_session(key, CloseReason::Protocol);
     }
 }

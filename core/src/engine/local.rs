@@ -28,7 +28,7 @@ impl Engine {
         };
         self.count_immediate(spec, counted);
         self.answer_at_turn(session, &reply);
-        self.scratch = reply;
+        self.keep_scratch(reply);
         if matches!(outcome, LocalOutcome::ReplyThenClose) {
             self.end_session(session, CloseReason::Quit);
         }

@@ -216,7 +216,7 @@ impl Engine {
             }
         }
         self.answer_at_turn(session, &reply);
-        self.scratch = reply;
+        self.keep_scratch(reply);
     }
 
     fn reject(&mut self, session: SessionKey, spec: &'static Spec, reject: Reject, args: Args<'_>) {
@@ -251,7 +251,7 @@ impl Engine {
         reply.clear();
         write(&mut reply);
         self.answer_at_turn(session, &reply);
-        self.scratch = reply;
+        self.keep_scratch(reply);
     }
 
     /// Counts a command that was answered without a node.
