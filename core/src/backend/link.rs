@@ -37,6 +37,10 @@ pub enum Owed {
     Request(RequestKey),
     /// The reply of a request whose client has been told that it takes too long: swallowed [D8].
     Orphan(RequestKey),
+    /// The reply to EXEC, of a request that is a transaction.
+    Unit(RequestKey),
+    /// The reply to MULTI, or to a command of a transaction before its EXEC: swallowed.
+    Queued,
     /// The `+OK` of the ASKING before the next request: swallowed.
     Asking,
     /// The reply to a PING that shows whether the node is alive [HL2].
@@ -106,6 +110,8 @@ pub struct Link {
     pub partial: BytesMut,
     /// The reply to the oldest request is being passed on.
     pub passage: Option<Passage>,
+    /// What the node has against the transaction that it is getting.
+    pub queue_error: Vec<u8>,
     /// Is not to be read until a client has caught up.
     pub held: bool,
     /// Takes no further requests: its node is not known any more, or it is for one upload.
@@ -144,6 +150,7 @@ impl Link {
             scanner: ReplyScanner::default(),
             partial: BytesMut::new(),
             passage: None,
+            queue_error: Vec::new(),
             held: false,
             detached: false,
             bulk: false,
@@ -204,6 +211,25 @@ impl Link {
         body.clear();
     }
 
+    /// Appends a transaction and notes the replies it is owed. `ends` says where each of its commands ends.
+    pub fn push_unit(&mut self, request: RequestKey, unit: &[u8], ends: &[usize], now: Timestamp) {
+        let start = self.end();
+        self.push(Owed::Unit(request), unit, now);
+        self.in_flight.pop_back();
+        for (number, end) in (1..).zip(ends) {
+            let is_last = number == ends.len();
+            self.in_flight.push_back(InFlight {
+                owed: if is_last {
+                    Owed::Unit(request)
+                } else {
+                    Owed::Queued
+                },
+                start,
+                end: start + *end as u64,
+            });
+        }
+    }
+
     /// Takes over a request, now whole, of which the first [`Self::uploaded`] bytes are written.
     pub fn push_uploaded(&mut self, owed: Owed, body: BytesMut, now: Timestamp) {
         debug_assert!(self.log.is_empty(), "it has carried nothing else");
@@ -259,18 +285,23 @@ impl Link {
         let watched = self.in_flight.iter().enumerate().skip(self.unwatched);
         watched
             .filter_map(|(position, entry)| match entry.owed {
-                Owed::Request(request) => Some((position, request)),
-                Owed::Orphan(_) | Owed::Asking | Owed::Probe | Owed::Fence => None,
+                Owed::Request(request) | Owed::Unit(request) => Some((position, request)),
+                Owed::Orphan(_) | Owed::Queued | Owed::Asking | Owed::Probe | Owed::Fence => None,
             })
             .next()
     }
 
-    /// Watches the reply at `position`, and those before it, no longer; it is for `owed` from now on.
-    pub fn unwatch(&mut self, position: usize, owed: Owed) {
-        if let Some(entry) = self.in_flight.get_mut(position) {
-            entry.owed = owed;
-        }
+    /// Watches the reply at `position`, and those before it, no longer.
+    pub const fn unwatch(&mut self, position: usize) {
         self.unwatched = position + 1;
+    }
+
+    /// As [`Self::unwatch`]; the reply is nobody's from now on.
+    pub fn orphan(&mut self, position: usize, orphan: RequestKey) {
+        if let Some(entry) = self.in_flight.get_mut(position) {
+            entry.owed = Owed::Orphan(orphan);
+        }
+        self.unwatch(position);
     }
 
     /// Number of replies owed.
@@ -292,8 +323,20 @@ impl Link {
     pub fn pop(&mut self) -> Option<InFlight> {
         let entry = self.in_flight.pop_front()?;
         self.unwatched = self.unwatched.saturating_sub(1);
-        self.answered = entry.end;
+        // A transaction stays whole until its EXEC is answered.
+        if entry.owed != Owed::Queued {
+            self.answered = entry.end;
+        }
         Some(entry)
+    }
+
+    /// The transaction whose replies come next.
+    #[must_use]
+    pub fn next_unit(&self) -> Option<RequestKey> {
+        self.in_flight.iter().find_map(|entry| match entry.owed {
+            Owed::Unit(request) | Owed::Orphan(request) => Some(request),
+            _ => None,
+        })
     }
 
     /// Releases the bytes of requests that are answered: of all those that one read answered at once.

@@ -3,6 +3,7 @@
 use super::links::Route;
 use super::park::LOGIN_REFUSED;
 use super::request::{Launch, State};
+use super::unit::push_unit;
 use super::{Engine, LinkKey, RequestKey, SessionKey};
 use crate::backend::{Owed, give_back};
 use crate::metrics::Outcome;
@@ -21,7 +22,7 @@ impl Engine {
     /// are `raw`, or its own copy.
     pub(super) fn dispatch(&mut self, key: RequestKey, raw: Option<&[u8]>) {
         let request = &self.requests[key];
-        if request.shape.launch != Launch::Direct {
+        if !matches!(request.shape.launch, Launch::Direct | Launch::Unit) {
             return self.launch(key, raw);
         }
         let (session, protocol) = (request.session, request.shape.protocol);
@@ -63,6 +64,9 @@ impl Engine {
             link.push(Owed::Asking, ASKING, self.now);
         }
         match raw {
+            _ if request.shape.launch == Launch::Unit => {
+                push_unit(link, key, request, raw, self.now);
+            }
             Some(raw) => link.push(Owed::Request(key), raw, self.now),
             None => {
                 link.push_body(Owed::Request(key), &mut request.body, self.now);

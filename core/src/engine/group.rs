@@ -116,7 +116,7 @@ impl Engine {
         match self.requests[parent].shape.launch {
             Launch::FanOut => self.fan_out(parent, &raw),
             Launch::Scan => self.scan(parent, &raw),
-            Launch::Direct => {}
+            Launch::Direct | Launch::Unit => {}
         }
     }
 

@@ -86,7 +86,7 @@ impl Engine {
         input.decoder = decoder;
         if input.bytes.is_empty() {
             self.keep_spare_input(input);
-            self.note_large(key, false);
+            self.note_large(key);
         } else {
             let may_be_uploaded = input.decoder.expected_len() >= Some(self.limits.upload_bytes);
             self.put_input(key, input);

@@ -163,8 +163,10 @@ impl Engine {
         }
         let sent = || {
             link.in_flight().filter_map(|entry| match entry.owed {
-                Owed::Request(request) | Owed::Orphan(request) => Some((request, entry)),
-                Owed::Asking | Owed::Probe | Owed::Fence => None,
+                Owed::Request(request) | Owed::Unit(request) | Owed::Orphan(request) => {
+                    Some((request, entry))
+                }
+                Owed::Asking | Owed::Queued | Owed::Probe | Owed::Fence => None,
             })
         };
         for (request, entry) in sent() {

@@ -327,9 +327,9 @@ impl Engine {
     /// Decides about one request of a lost link.
     fn judge(&mut self, key: LinkKey, entry: InFlight) {
         let request = match entry.owed {
-            Owed::Request(request) => request,
+            Owed::Request(request) | Owed::Unit(request) => request,
             Owed::Orphan(orphan) => return self.end_orphan(orphan),
-            Owed::Asking | Owed::Probe | Owed::Fence => return,
+            Owed::Asking | Owed::Queued | Owed::Probe | Owed::Fence => return,
         };
         let link = &mut self.links[key.index()];
         let written = link.is_written(&entry);

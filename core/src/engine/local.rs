@@ -29,6 +29,9 @@ impl Engine {
         self.count_immediate(spec, counted);
         self.answer_at_turn(session, &reply);
         self.keep_scratch(reply);
+        if matches!(outcome, LocalOutcome::ResetSession) {
+            self.drop_transaction(session);
+        }
         if matches!(outcome, LocalOutcome::ReplyThenClose) {
             self.end_session(session, CloseReason::Quit);
         }

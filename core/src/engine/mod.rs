@@ -38,7 +38,9 @@ mod sessions;
 mod silence;
 mod submit;
 mod tick;
+mod transaction;
 mod uncovered;
+mod unit;
 mod upload;
 
 use std::collections::VecDeque;

@@ -6,7 +6,7 @@
 
 use super::request::State;
 use super::{Engine, LinkKey, RequestKey};
-use crate::backend::{Link, Owed};
+use crate::backend::Link;
 use crate::metrics::Outcome;
 use crate::router;
 
@@ -43,7 +43,7 @@ impl Engine {
         let (session, shape) = (request.session, request.shape);
         if session.is_none() || router::runs_code(shape.spec) {
             // Nobody waits for it; or it takes what time it takes.
-            return self.links[link.index()].unwatch(position, Owed::Request(key));
+            return self.links[link.index()].unwatch(position);
         }
         let (sent, several_keys) = (request.sent, request.several_keys.clone());
         let bytes = request.bytes();
@@ -60,7 +60,7 @@ impl Engine {
         }
         // Its bytes are in the log of the link as before.
         self.count_request(orphan, bytes);
-        self.links[link.index()].unwatch(position, Owed::Orphan(orphan));
+        self.links[link.index()].orphan(position, orphan);
         self.metrics.timed_out += 1;
         self.tell_timeout(key);
     }

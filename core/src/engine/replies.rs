@@ -129,6 +129,13 @@ impl Engine {
                 self.count_answer(key, orphan, reply.len());
                 self.end_orphan(orphan);
             }
+            Owed::Queued => {
+                link.pop();
+                if reply.first() == Some(&b'-') {
+                    self.on_queue_error(key, reply);
+                }
+            }
+            Owed::Unit(request) => self.on_unit_reply(key, request, entry, reply),
             Owed::Request(request) if reply.first() == Some(&b'-') => {
                 self.on_error_reply(key, request, entry, reply);
             }

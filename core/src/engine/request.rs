@@ -17,6 +17,7 @@ use crate::command::Spec;
 use crate::metrics::Outcome;
 use crate::resp::Protocol;
 use crate::router::KeyHash;
+use crate::session::transaction::LocalCommand;
 use crate::slot::Slot;
 use crate::time::Timestamp;
 
@@ -66,6 +67,8 @@ pub(crate) enum Launch {
     Direct,
     /// It becomes one part for every primary.
     FanOut,
+    /// It is sent: MULTI, commands and EXEC, with as many replies.
+    Unit,
     /// It becomes a SCAN of one node.
     Scan,
 }
@@ -123,6 +126,8 @@ pub(crate) struct Request {
     pub(crate) body: BytesMut,
     /// The reply while it waits for its turn, or the last refusal.
     pub(crate) reply: Vec<u8>,
+    /// Commands of a transaction that the proxy answers when the others have been executed.
+    pub(crate) local: Option<Box<[LocalCommand]>>,
 }
 
 impl Request {
@@ -256,6 +261,7 @@ impl RequestTable {
             several_keys: Vec::new(),
             body: BytesMut::new(),
             reply: Vec::new(),
+            local: None,
         });
         key
     }
@@ -265,6 +271,7 @@ impl RequestTable {
         self.set_bytes(key, 0);
         let entry = &mut self.entries[key.index()];
         entry.body.clear();
+        entry.local = None;
         if entry.body.capacity() > KEPT_CAPACITY {
             entry.body = BytesMut::new();
         }

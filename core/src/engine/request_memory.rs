@@ -148,13 +148,14 @@ impl Engine {
         input.waits = !self.may_take(&self.sessions[key.index()]);
         self.sessions[key.index()].input = Some(input);
         self.request_memory.pending += length;
-        self.note_large(key, length > self.limits.request_share);
+        self.note_large(key);
     }
 
     /// Enters the session in the list of those with much pending input, or strikes it out.
     #[inline]
-    pub(super) fn note_large(&mut self, key: SessionKey, is_large: bool) {
+    pub(super) fn note_large(&mut self, key: SessionKey) {
         let session = &mut self.sessions[key.index()];
+        let is_large = session.input_bytes() > self.limits.request_share;
         if session.large == is_large {
             return;
         }
@@ -311,6 +312,7 @@ impl Engine {
         if let Some(input) = self.take_input(key) {
             self.keep_spare_input(input);
         }
-        self.note_large(key, false);
+        self.drop_transaction(key);
+        self.note_large(key);
     }
 }

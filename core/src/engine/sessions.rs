@@ -44,8 +44,8 @@ impl Engine {
         if let Upload::Over(link) = session.upload {
             self.drop_upload(link);
         }
+        self.request_memory.pending -= session.input_bytes();
         if let Some(input) = session.input.take() {
-            self.request_memory.pending -= input.bytes.len();
             self.keep_spare_input(input);
         }
         if session.large {
@@ -114,7 +114,7 @@ impl Engine {
         // What waits is taken first when there is room again, or one that was let in for a moment could bring ever more.
         let waits = session.input.as_ref().is_some_and(|input| input.waits);
         let may_take = !waits && self.may_take(session);
-        session.closing.is_none() && (may_take || self.reads_ahead(session))
+        !session.is_ending() && (may_take || self.reads_ahead(session))
     }
 
     /// A client may send all it has before it reads any reply. So that both do not wait for each other, its bytes are taken in,
@@ -143,7 +143,7 @@ impl Engine {
         if self.now.since(session.overfull_since) > self.limits.output_soft_time {
             return Some(CloseReason::OutputSoftLimit);
         }
-        let reason = session.closing?;
+        let reason = session.closing.filter(|_| session.is_ending())?;
         let is_evicted = reason == CloseReason::InputLimit;
         (is_evicted || session.queue.is_empty() && session.out.is_empty()).then_some(reason)
     }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::input::HandOver;
 use super::request::{Launch, Shape, State};
-use super::{Engine, SessionKey};
+use super::{Engine, RequestKey, SessionKey};
 use crate::command::{
-    KeyList, Lookup, Spec, id, lookup, write_arity_error, write_not_supported,
+    Class, KeyList, Lookup, Spec, id, lookup, write_arity_error, write_not_supported,
     write_unknown_command, write_unknown_subcommand,
 };
 use crate::local::{
@@ -34,6 +34,9 @@ impl Engine {
         state.last_command = Some(spec.id);
         if !state.client.authenticated && !allowed_unauthenticated(spec) {
             return self.refuse(session, spec, |out| write::error(out, NOAUTH));
+        }
+        if spec.class == Class::Transaction || state.transaction.is_some() {
+            return self.transact(session, spec, raw, args);
         }
         let mut keys = std::mem::take(&mut self.keys);
         let plan = router::plan(spec, args, &mut keys, self.limits.split_max_keys);
@@ -100,6 +103,17 @@ impl Engine {
             launch: Launch::Direct,
             protocol: state.client.protocol,
         };
+        let request = self.enqueue(session, shape, raw);
+        if self.hand_over == HandOver::Offered {
+            self.hand_over = HandOver::Accepted(request);
+        } else {
+            self.start(session, request, Some(raw));
+        }
+    }
+
+    /// Gives a request for a node its place in the session's queue.
+    #[inline]
+    pub(super) fn enqueue(&mut self, session: SessionKey, shape: Shape, raw: &[u8]) -> RequestKey {
         let request = self.requests.insert(session, shape, self.now);
         if !self.several_keys.is_empty() {
             let keys = &mut self.requests[request].several_keys;
@@ -113,11 +127,7 @@ impl Engine {
         if !state.client.permit_reply() {
             self.requests[request].visible = false;
         }
-        if self.hand_over == HandOver::Offered {
-            self.hand_over = HandOver::Accepted(request);
-        } else {
-            self.start(session, request, Some(raw));
-        }
+        request
     }
 
     /// Sends a request that is the last one of its session's queue, or keeps it until it may be sent.
@@ -127,7 +137,7 @@ impl Engine {
         request: super::RequestKey,
         raw: Option<&[u8]>,
     ) {
-        if self.requests[request].shape.keyed && self.is_undisturbed(session) {
+        if !self.requests[request].shape.barrier && self.is_undisturbed(session) {
             self.dispatch(request, raw);
         } else {
             self.start_in_order(session, request, raw);
@@ -135,7 +145,7 @@ impl Engine {
     }
 
     /// Whether the listener of this session says that there is no cluster, so that CLUSTER COUNTKEYSINSLOT goes nowhere either.
-    fn hides_cluster(&self, session: SessionKey, spec: &Spec) -> bool {
+    pub(super) fn hides_cluster(&self, session: SessionKey, spec: &Spec) -> bool {
         let listener = self.sessions[session.index()].env.listener();
         spec.name.starts_with("cluster|") && listener.cluster == ClusterEmulation::Off
     }
@@ -189,7 +199,7 @@ impl Engine {
     }
 
     /// A slot whose owner serves keyless commands of this session: always the same one for one topology.
-    fn any_slot(&self, session: SessionKey) -> Slot {
+    pub(super) fn any_slot(&self, session: SessionKey) -> Slot {
         let shards = self.snapshot.shards();
         let pick = session
             .index()
@@ -199,6 +209,7 @@ impl Engine {
     }
 
     fn unknown(&mut self, session: SessionKey, args: Args<'_>, lookup: &Lookup) {
+        self.break_transaction(session);
         self.metrics.unknown_commands += 1;
         self.metrics.total.record(0);
         self.metrics.proxy.record(0);

@@ -85,6 +85,15 @@ pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, split_max_keys: usi
     }
 }
 
+/// As [`plan`], in a transaction: what blocks elsewhere does not there [M9].
+#[must_use]
+pub fn plan_queued(spec: &Spec, args: Args<'_>, keys: &mut KeyList, split_max_keys: usize) -> Plan {
+    match effective_class(spec, args) {
+        Class::Blocking => keyed(spec, args, keys),
+        _ => plan(spec, args, keys, split_max_keys),
+    }
+}
+
 /// The slot that [`plan`] will give for a command of which only the first arguments are there, if they settle it.
 #[must_use]
 pub fn slot_known_early(spec: &Spec, args: Args<'_>) -> Option<Slot> {

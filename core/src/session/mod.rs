@@ -9,6 +9,7 @@
 //! An idle session owns no buffers: bytes are scanned where they were read, and only a remainder is copied into `input`.
 
 pub mod client_state;
+pub mod transaction;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use crate::metrics::CloseReason;
 use crate::resp::RequestDecoder;
 use crate::time::Timestamp;
 use client_state::ClientState;
+use transaction::Transaction;
 
 /// What is read beyond the end of an argument fits in here, as a rule.
 const ROOM_BEHIND: usize = 64 << 10;
@@ -95,6 +97,8 @@ pub struct Session {
     pub orphans: Vec<RequestKey>,
     /// Bytes not taken yet.
     pub input: Option<Box<PendingInput>>,
+    /// What was asked for since MULTI.
+    pub transaction: Option<Box<Transaction>>,
     /// Whether the first request in `input` is sent on already.
     pub upload: Upload,
     /// Replies ready to be written.
@@ -145,6 +149,7 @@ impl Session {
             queue: VecDeque::new(),
             orphans: Vec::new(),
             input: None,
+            transaction: None,
             upload: Upload::None,
             out: BytesMut::new(),
             reply_bytes: 0,
@@ -165,15 +170,27 @@ impl Session {
         }
     }
 
+    /// Whether no further request is read. A transaction goes on to its end when the proxy is to stop.
+    #[must_use]
+    pub const fn is_ending(&self) -> bool {
+        match self.closing {
+            Some(CloseReason::Shutdown) => self.transaction.is_none(),
+            Some(_) => true,
+            None => false,
+        }
+    }
+
     /// Whether every request taken so far is answered and nothing that could become one is left.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && self.input.is_none()
+        self.queue.is_empty() && self.input.is_none() && self.transaction.is_none()
     }
 
-    /// Bytes of the client held back: part of a request, or requests beyond the in-flight cap.
+    /// Bytes of the client held back: part of a request, requests beyond the in-flight cap, or those of a transaction.
     #[must_use]
     pub fn input_bytes(&self) -> usize {
-        self.input.as_ref().map_or(0, |input| input.bytes.len())
+        let input = self.input.as_ref().map_or(0, |input| input.bytes.len());
+        let transaction = self.transaction.as_ref();
+        input + transaction.map_or(0, |transaction| transaction.bytes())
     }
 }

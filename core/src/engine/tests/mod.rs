@@ -14,6 +14,7 @@ mod request_memory;
 mod silence;
 mod soft_limit;
 mod topology;
+mod transaction;
 mod upload;
 
 use driver::{Driver, bulk};

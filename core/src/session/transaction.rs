@@ -1,0 +1,39 @@
+//! What a client has asked for since MULTI [M1].
+
+use crate::command::Spec;
+use crate::slot::Slot;
+
+/// A transaction that is being put together. Nothing of it goes to a node before EXEC.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// The commands for the node, in RESP; EXEC sends them in one piece between MULTI and itself.
+    pub commands: Vec<u8>,
+    /// The slot of all keys, once there is one.
+    pub slot: Option<Slot>,
+    /// Number of commands, the proxy's own included.
+    pub count: usize,
+    /// Commands that the proxy answers itself, when the transaction has been executed [M4].
+    pub local: Vec<LocalCommand>,
+    /// A command was refused, so EXEC will be [M2].
+    pub broken: bool,
+}
+
+/// A command of a transaction that the proxy answers itself.
+#[derive(Debug)]
+pub struct LocalCommand {
+    /// Its place among the commands of the transaction, from 0.
+    pub position: usize,
+    /// Which.
+    pub spec: &'static Spec,
+    /// It, in RESP.
+    pub request: Box<[u8]>,
+}
+
+impl Transaction {
+    /// What it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let local = self.local.iter().map(|command| command.request.len());
+        self.commands.len() + local.sum::<usize>()
+    }
+}
