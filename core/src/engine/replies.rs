@@ -126,6 +126,7 @@ impl Engine {
             }
             Owed::Orphan(orphan) => {
                 link.pop();
+                link.queue_error.clear();
                 self.count_answer(key, orphan, reply.len());
                 self.end_orphan(orphan);
             }

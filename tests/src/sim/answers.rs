@@ -59,6 +59,14 @@ impl Model {
                 marks.iter().map(|mark| mark.key).eq(keys()),
                 "got other elements",
             ),
+            Kind::Exec => (
+                reply.starts_with(format!("*{}\r\n", keys().len()).as_bytes())
+                    && marks.iter().map(|mark| mark.key).eq(keys())
+                    && marks
+                        .iter()
+                        .all(|mark| mark.execution == marks[0].execution),
+                "got other elements",
+            ),
             Kind::Unmarked => (matches!(first, Some(b'$' | b'_')), "got no string"),
             Kind::Size => (first == Some(&b':'), "got no number"),
             Kind::Keys | Kind::Scan => (first == Some(&b'*'), "got no array"),
@@ -79,7 +87,9 @@ impl Model {
             Kind::Mset | Kind::Count | Kind::Mget if record.executed_parts() != record.parts => {
                 Some("was answered before all parts were executed")
             }
-            Kind::Plain | Kind::Flush | Kind::Keys | Kind::Scan if record.executions.is_empty() => {
+            Kind::Plain | Kind::Exec | Kind::Flush | Kind::Keys | Kind::Scan
+                if record.executions.is_empty() =>
+            {
                 Some("was answered but not executed")
             }
             _ => None,

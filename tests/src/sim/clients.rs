@@ -69,6 +69,9 @@ impl Client {
             self.keyless(id, rng)
         } else if percent < profile.session + profile.keyless + profile.split {
             self.several(id, profile, cluster, rng)
+        } else if percent < profile.session + profile.keyless + profile.split + profile.transactions
+        {
+            return self.transaction(profile, cluster, model, rng);
         } else {
             self.single(id, profile, cluster, rng)
         };
@@ -193,6 +196,41 @@ impl Client {
             }
         }
         (record, arguments)
+    }
+
+    /// MULTI, commands with keys of one slot, and EXEC. The commands have the mark of EXEC: with it they are executed.
+    fn transaction(
+        &mut self,
+        profile: &Profile,
+        cluster: &Cluster,
+        model: &mut Model,
+        rng: &mut Rng,
+    ) {
+        let slot = self.key(profile, rng) / KEYS_PER_SLOT;
+        let count = rng.usize(1..=4);
+        let mark = (model.records.len() + 1 + count).to_string();
+        let number = self.number;
+        let local = |reply: &str| {
+            let mut record = Record::new(number, Kind::Local);
+            record.reply = reply.as_bytes().to_vec();
+            record
+        };
+        let (multi, queued) = (local("+OK\r\n"), local("+QUEUED\r\n"));
+        let mut exec = Record::new(self.number, Kind::Exec);
+        exec.barrier = true;
+        self.send(multi, &["MULTI".to_owned()], model);
+        for _ in 0..count {
+            let key = slot * KEYS_PER_SLOT + rng.usize(..KEYS_PER_SLOT);
+            let name = *pick(rng, &["SET", "INCRBY", "GETRANGE"]);
+            exec.write |= name != "GETRANGE";
+            exec.keys.push(key);
+            let mut words = vec![name.to_owned(), cluster.names[key].clone(), mark.clone()];
+            if name == "GETRANGE" {
+                words.push("-1".to_owned());
+            }
+            self.send(queued.clone(), &words, model);
+        }
+        self.send(exec, &["EXEC".to_owned()], model);
     }
 
     fn keyless(&self, id: usize, rng: &mut Rng) -> (Record, Vec<String>) {

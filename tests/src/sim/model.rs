@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Keys,
     /// SCAN: a cursor and marked keys.
     Scan,
+    /// EXEC: one marked element for every command of its transaction, in order, all of one execution.
+    Exec,
     /// Answered by the proxy with this reply.
     Local,
     /// Answered by the proxy with a map or an array.
@@ -48,7 +50,7 @@ pub(super) enum Told {
 }
 
 /// One request of a client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) client: usize,
     pub(super) kind: Kind,

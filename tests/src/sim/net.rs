@@ -6,7 +6,7 @@ use slotway_core::engine::LinkKey;
 
 use super::cluster::{Cluster, Peer};
 use super::model::{Model, Violation};
-use super::node::{Command, Context, Named};
+use super::node::{Command, Context, Data, Named};
 use super::profile::HOT_SLOTS;
 use super::wire::parse_request;
 
@@ -50,7 +50,19 @@ pub(super) struct Connection {
     /// Slots that the node ceased to own after the engine gave the connection up: what it executes there late is lost.
     pub(super) lost: [bool; HOT_SLOTS],
     asking: bool,
+    /// What the node has got since MULTI.
+    multi: Option<Multi>,
+    /// The kernel took MULTI and, of the commands behind it, which request they are.
+    accepts: Option<Option<usize>>,
     resp3: bool,
+}
+
+/// A transaction that a node is getting.
+#[derive(Debug, Default)]
+struct Multi {
+    commands: Vec<Data>,
+    asking: bool,
+    broken: bool,
 }
 
 /// What the node of a connection needs to answer.
@@ -84,6 +96,8 @@ impl Connection {
             closing: false,
             lost: [false; HOT_SLOTS],
             asking: false,
+            multi: None,
+            accepts: None,
             resp3: false,
         }
     }
@@ -116,9 +130,7 @@ impl Connection {
             let command = Command::parse(&arguments);
             self.used |= matches!(command, Command::Data(_));
             self.ready |= matches!(command, Command::Data(_) | Command::Asking | Command::Ping);
-            if let Command::Data(data) = &command
-                && let Some(request) = data.request
-            {
+            if let Some(request) = self.whole_request(&command) {
                 model.written(request);
             }
             used += length;
@@ -126,6 +138,27 @@ impl Connection {
             self.commands.push_back((self.parsed, command));
         }
         self.unparsed.drain(..used);
+    }
+
+    /// The request that the kernel has taken wholly with `command`: of a transaction, with EXEC.
+    const fn whole_request(&mut self, command: &Command) -> Option<usize> {
+        match (command, &mut self.accepts) {
+            (Command::Multi, _) => {
+                self.accepts = Some(None);
+                None
+            }
+            (Command::Data(data), Some(request)) => {
+                *request = data.request;
+                None
+            }
+            (Command::Data(data), None) => data.request,
+            (Command::Exec, Some(request)) => {
+                let request = *request;
+                self.accepts = None;
+                request
+            }
+            _ => None,
+        }
     }
 
     /// `count` more bytes reach the node, which executes the commands that are whole by then.
@@ -163,7 +196,18 @@ impl Connection {
 
     fn execute(&mut self, command: Command, place: &mut Place<'_>) -> Result<(), Violation> {
         let asking = std::mem::take(&mut self.asking);
+        if let Some(multi) = self.multi.take() {
+            return self.go_on(multi, command, place);
+        }
         let reply: &[u8] = match command {
+            Command::Multi => {
+                self.multi = Some(Multi {
+                    asking,
+                    ..Multi::default()
+                });
+                b"+OK\r\n"
+            }
+            Command::Exec => return Err("a node got EXEC without MULTI".to_owned()),
             Command::Hello => {
                 self.resp3 = true;
                 b"%1\r\n+proto\r\n:3\r\n"
@@ -203,5 +247,38 @@ impl Connection {
         };
         self.replies.extend_from_slice(reply);
         Ok(())
+    }
+
+    /// The next command of a transaction, or its EXEC.
+    fn go_on(
+        &mut self,
+        mut multi: Multi,
+        command: Command,
+        place: &mut Place<'_>,
+    ) -> Result<(), Violation> {
+        let asking = multi.asking;
+        match command {
+            Command::Data(data) => {
+                let queued = self
+                    .context(place)
+                    .queue(&data, asking, &mut self.replies)?;
+                multi.broken |= !queued;
+                multi.commands.push(data);
+                self.multi = Some(multi);
+                Ok(())
+            }
+            Command::Exec if multi.broken => {
+                self.replies.extend_from_slice(
+                    b"-EXECABORT Transaction discarded because of previous errors.\r\n",
+                );
+                Ok(())
+            }
+            Command::Exec => {
+                let commands = multi.commands;
+                self.context(place)
+                    .serve_transaction(&commands, asking, &mut self.replies)
+            }
+            other => Err(format!("{other:?} in the middle of a transaction [O12]")),
+        }
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Command {
     /// CLIENT KILL ID, with an address or without.
     Kill(Named),
     Asking,
+    Multi,
+    Exec,
     Data(Data),
     Unknown(String),
 }
@@ -125,6 +127,8 @@ impl Command {
             },
             b"CLUSTER" => Some(Self::MyId),
             b"ASKING" => Some(Self::Asking),
+            b"MULTI" => Some(Self::Multi),
+            b"EXEC" => Some(Self::Exec),
             b"SET" | b"APPEND" | b"INCRBY" => data(Name::Write, &[at(1)?], mark(2)),
             b"GETRANGE" => data(Name::Read, &[at(1)?], mark(2)),
             b"GET" => data(Name::Get, &[at(1)?], None),
@@ -177,13 +181,74 @@ impl Context<'_> {
         if self.late.is_some_and(|lost| self.has_no_effect(data, lost)) {
             return Ok(());
         }
-        let execution = match data.request {
-            Some(request) if self.late.is_some() => {
-                self.model.execute_late(request, data.part(), &data.keys)?
-            }
-            Some(request) => self.model.execute(request, data.part(), &data.keys)?,
-            None => 0,
+        let execution = self.execute(data)?;
+        self.note_keys(data);
+        self.reply(data, execution, out);
+        Ok(())
+    }
+
+    /// A command of a transaction: refused now, or executed with it.
+    pub(super) fn queue(
+        &mut self,
+        data: &Data,
+        asking: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Violation> {
+        let Some(refusal) = self.admission(data, asking) else {
+            out.extend_from_slice(b"+QUEUED\r\n");
+            return Ok(true);
         };
+        self.note_redirection(data, asking, &refusal)?;
+        out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
+        Ok(false)
+    }
+
+    /// Executes a transaction as one, or refuses it; appends the reply to EXEC.
+    pub(super) fn serve_transaction(
+        &mut self,
+        commands: &[Data],
+        asking: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        let writes = commands.iter().any(Data::is_write);
+        let whole = Data {
+            name: if writes { Name::Write } else { Name::Read },
+            keys: commands.iter().flat_map(|data| data.keys.clone()).collect(),
+            request: commands.first().and_then(|data| data.request),
+        };
+        if let Some(refusal) = self.admission(&whole, asking) {
+            self.note_redirection(&whole, asking, &refusal)?;
+            out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
+            return Ok(());
+        }
+        if self
+            .late
+            .is_some_and(|lost| self.has_no_effect(&whole, lost))
+        {
+            return Ok(());
+        }
+        let execution = self.execute(&whole)?;
+        out.extend_from_slice(format!("*{}\r\n", commands.len()).as_bytes());
+        for data in commands {
+            self.note_keys(data);
+            self.reply(data, execution, out);
+        }
+        Ok(())
+    }
+
+    /// The number of the execution.
+    fn execute(&mut self, data: &Data) -> Result<u64, Violation> {
+        match data.request {
+            Some(request) if self.late.is_some() => {
+                self.model.execute_late(request, data.part(), &data.keys)
+            }
+            Some(request) => self.model.execute(request, data.part(), &data.keys),
+            None => Ok(0),
+        }
+    }
+
+    /// Which keys are there now.
+    fn note_keys(&mut self, data: &Data) {
         let peer = &mut self.cluster.peers[self.node];
         for key in data.keys.iter().filter(|key| **key < KEYS) {
             match data.name {
@@ -192,8 +257,6 @@ impl Context<'_> {
                 _ => {}
             }
         }
-        self.reply(data, execution, out);
-        Ok(())
     }
 
     /// What a node that is no owner any more executes is lost when it follows the new one. Keyless commands are let off: no fence can

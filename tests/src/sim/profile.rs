@@ -96,6 +96,8 @@ pub(super) struct Profile {
     pub(super) gentle: bool,
     /// Nodes go on with connections that the engine gave up, until it has them killed [D9].
     pub(super) late: bool,
+    /// In a hundred requests, how many are transactions.
+    pub(super) transactions: u32,
     /// The nodes are too old for CLIENT INFO.
     pub(super) old: bool,
     /// In a thousand steps, how many begin a spell in which time passes in ticks and the network keeps up: silence counts.
@@ -178,6 +180,7 @@ impl Profile {
             kernel: *pick(rng, &[60, 300, 1 << 20]),
             limits,
             old: rng.u32(..4) == 0,
+            transactions: *pick(rng, &[0, 5, 30]),
         }
     }
 }

@@ -324,6 +324,22 @@ fn a_late_transaction_is_uncertain_and_its_replies_are_nobody_elses_d8() {
     driver.engine.check_invariants();
 }
 
+/// Simulation: what a node had against a transaction that nobody waited for any more was taken for said of the next one.
+#[test]
+fn what_is_said_of_a_late_transaction_is_not_said_of_the_next_one_d8() {
+    let mut driver = Driver::with(|limits| limits.request_timeout = Duration::from_secs(1));
+    let node = driver.owner("k");
+    let late = transaction(&mut driver);
+    driver.send(late, "EXEC");
+    driver.pass(Duration::from_millis(1500));
+    let next = transaction(&mut driver);
+    driver.send(next, "EXEC");
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    let unsaid = [OK, QUEUED, QUEUED, BROKEN].concat();
+    driver.reply_where_asked(node, &[aborted(oom), unsaid].concat());
+    assert_eq!(driver.output(next), BROKEN);
+}
+
 #[test]
 fn a_client_that_leaves_takes_its_transaction_along() {
     let mut driver = Driver::new();
