@@ -9,7 +9,7 @@ use crate::time::Timestamp;
 /// What a node calls a connection.
 ///
 /// A process numbers its connections from one. Where a node was started anew without a word, the number of an old connection may be
-/// a stranger's by now; together with the address it is nobody else's.
+/// a stranger's by now; together with an address of its own it is nobody else's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientId {
     /// `CLIENT ID`, from Redis 5.0 on.
@@ -62,7 +62,9 @@ pub(crate) fn address_in(reply: &Value<'_>) -> Option<Arc<str>> {
     let address = line
         .split_ascii_whitespace()
         .find_map(|field| field.strip_prefix("addr="))?;
-    (!address.is_empty()).then(|| Arc::from(address))
+    // Over a unix socket all have the same.
+    let is_own = !address.is_empty() && !address.ends_with(":0");
+    is_own.then(|| Arc::from(address))
 }
 
 #[cfg(test)]
@@ -114,6 +116,8 @@ mod tests {
             Value::Simple(b"OK"),
             Value::Bulk(b"id=12 laddr=1.1.1.1:1 addr= name=x"),
             Value::Bulk(b"\xff"),
+            Value::Bulk(b"id=12 addr=/run/redis.sock:0 name=x"),
+            Value::Bulk(b"id=12 addr=?:0 name=x"),
         ] {
             assert_eq!(address_in(&reply), None);
         }

@@ -238,6 +238,7 @@ impl Engine {
         {
             self.cut_off(request);
         }
+        self.links[key.index()].release_answered();
         while let Some(entry) = self.links[key.index()].oldest().copied() {
             self.judge(key, entry);
             let link = &mut self.links[key.index()];
@@ -274,7 +275,7 @@ impl Engine {
         }
     }
 
-    /// Sends the command over a link that is ready, unless the process at its other end is another one.
+    /// Sends the command over a link that is ready, if that may be sent there.
     fn push_fence(&mut self, key: LinkKey, fence: &Fence) {
         let link = &mut self.links[key.index()];
         if link

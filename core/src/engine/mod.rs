@@ -123,6 +123,8 @@ pub struct Engine {
     reply_sizes: ReplySizes,
     /// Sum of [`Session::reply_bytes`].
     reply_bytes: usize,
+    /// Somebody waits because that is all there may be.
+    crowded: bool,
     request_memory: RequestMemory,
     /// Requests that are being sent on while they arrive.
     uploads: usize,
@@ -167,6 +169,7 @@ impl Engine {
             parked: Parked::default(),
             reply_sizes: ReplySizes::default(),
             reply_bytes: 0,
+            crowded: false,
             request_memory: RequestMemory::default(),
             uploads: 0,
             dirty_sessions: Vec::new(),

@@ -162,6 +162,8 @@ impl Engine {
             return self.fail(request, reply, Outcome::NodeError, true);
         };
         let node = link.node;
+        // What is answered is in the way of handing over a big request as it is.
+        link.release_answered();
         link.take_body(&entry, &mut self.requests[request].body);
         link.pop();
         link.release_answered();

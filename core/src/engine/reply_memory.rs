@@ -132,6 +132,27 @@ impl Engine {
         }
     }
 
+    /// Has clients go on that wait for room, if others have made some. To be called every now and then: each has something
+    /// outstanding that would wake it in the end.
+    pub(super) fn resume_crowd(&mut self) {
+        if self.crowded && self.reply_bytes < self.limits.reply_bytes {
+            self.crowded = false;
+            self.look_at_waiting();
+        }
+    }
+
+    /// Has [`Self::run_pending`] look at everybody who waits for room.
+    pub(super) fn look_at_waiting(&mut self) {
+        let sessions = self.sessions.iter();
+        let waiting: Vec<SessionKey> = sessions
+            .filter(|(_, session)| session.input.as_ref().is_some_and(|input| input.waits))
+            .map(|(index, _)| SessionKey::from_index(index))
+            .collect();
+        for key in waiting {
+            self.mark_unsettled(key);
+        }
+    }
+
     /// Whether the session has as much outstanding as it may; never so if it has nothing.
     pub(super) fn has_its_share(&self, session: &Session) -> bool {
         let share = if self.reply_bytes < self.limits.reply_bytes {

@@ -35,7 +35,8 @@ pub(super) struct RequestMemory {
     pub(super) large: Vec<SessionKey>,
     /// Bytes of buffers that are being dropped elsewhere.
     pub(super) dropping: usize,
-    /// Most bytes that were read at once from a client within its share. One beyond it is not read when memory is short.
+    /// Most bytes that were read at once from a client within its share. Of those beyond it only the foremost is read when memory
+    /// is short, and no more than the rest of its request.
     largest_read: usize,
     /// More was taken than there is, and it has not become clearly less since.
     is_short: bool,
@@ -146,6 +147,7 @@ impl Engine {
     pub(super) fn put_input(&mut self, key: SessionKey, mut input: Box<PendingInput>) {
         let length = input.bytes.len();
         input.waits = !self.may_take(&self.sessions[key.index()]);
+        self.crowded |= input.waits && self.reply_bytes >= self.limits.reply_bytes;
         self.sessions[key.index()].input = Some(input);
         self.request_memory.pending += length;
         self.note_large(key);
@@ -171,9 +173,10 @@ impl Engine {
     #[must_use]
     pub fn read_size(&self, key: SessionKey) -> usize {
         let session = self.sessions.get(key.index());
-        // Only beyond its share, where it is not read at all when memory is short.
+        // Only beyond its share, where it is not read at all when memory is short, and only while this cannot make it so.
+        let fits = self.request_bytes() + BULK_READ <= self.limits.request_bytes;
         let input = session
-            .filter(|session| session.large)
+            .filter(|session| session.large && fits)
             .and_then(|session| session.input.as_ref());
         let is_bulk = input.is_some_and(|input| {
             input.decoder.expected_len() >= Some(input.bytes.len() + BULK_READ)
@@ -271,7 +274,8 @@ impl Engine {
     /// not need more bytes.
     fn can_become_whole(&self, key: SessionKey) -> bool {
         let session = &self.sessions[key.index()];
-        session.large && session.closing.is_none() && self.may_take(session)
+        let waits = session.input.as_ref().is_some_and(|input| input.waits);
+        session.large && session.closing.is_none() && !waits && self.may_take(session)
     }
 
     /// Whether the session was chosen and is not through yet.

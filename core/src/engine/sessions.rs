@@ -111,7 +111,7 @@ impl Engine {
 
     /// Whether the session could use more input if there were memory for it.
     pub(super) fn could_be_read(&self, session: &Session) -> bool {
-        // What waits is taken first when there is room again, or one that was let in for a moment could bring ever more.
+        // What waits is taken before anything else is read, or one that has room for a moment now and then could bring ever more.
         let waits = session.input.as_ref().is_some_and(|input| input.waits);
         let may_take = !waits && self.may_take(session);
         !session.is_ending() && (may_take || self.reads_ahead(session))
@@ -168,6 +168,8 @@ impl Engine {
         self.limits.output_soft_bytes = limits.soft_bytes;
         self.limits.output_soft_time = limits.soft_time;
         self.limits.output_pause_bytes = limits.pause_bytes;
+        self.look_at_waiting();
+        self.run_pending();
     }
 
     /// Stops taking requests: sessions end when their outstanding requests are answered [D12].

@@ -17,6 +17,7 @@ impl Engine {
         self.watch_foremost();
         self.retire_links();
         self.release_due();
+        self.resume_crowd();
         self.run_pending();
     }
 

@@ -8,7 +8,7 @@ use crate::metrics::CloseReason;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-/// What the shell reads from a client at a time.
+/// What the shell reads from a client at a time, unless it is in the middle of a big argument.
 const READ: usize = 16 * KIB;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,7 +56,8 @@ fn send_all(driver: &mut Driver, uploads: &mut [Upload]) -> usize {
     loop {
         let mut sent = false;
         for upload in uploads.iter_mut() {
-            sent |= upload.send(driver, READ);
+            let size = driver.engine.read_size(upload.client);
+            sent |= upload.send(driver, size);
             most = most.max(held(driver));
         }
         if !sent {
@@ -318,6 +319,31 @@ fn a_big_request_that_is_refused_or_not_sent_goes_on_as_it_is() {
     driver.answer_all(node, "+OK\r\n");
     assert_eq!(driver.output(upload.client), "+OK\r\n");
     driver.engine.check_nothing_left();
+}
+
+#[test]
+fn more_is_read_of_what_is_only_kept() {
+    let mut driver = Driver::new();
+    let mut upload = Upload::new(&mut driver, MIB);
+    let mut sizes = Vec::new();
+    while !upload.is_whole() {
+        let size = driver.engine.read_size(upload.client);
+        sizes.push((upload.sent / (64 * KIB), size / KIB));
+        upload.send(&mut driver, size);
+    }
+    let (little, much): (Vec<_>, Vec<_>) = sizes.iter().partition(|(_, size)| *size == 16);
+    assert!(
+        little.iter().all(|(sent, _)| *sent < 2 || *sent >= 15),
+        "{sizes:?}"
+    );
+    assert!(
+        much.len() > 10 && much.iter().all(|(_, size)| *size == 64),
+        "{sizes:?}"
+    );
+    let other = driver.client();
+    let pipeline: Vec<u8> = (0..9_000).flat_map(|_| encode("PING")).collect();
+    driver.send_raw(other, &pipeline);
+    assert_eq!(driver.engine.read_size(other), READ, "they are worked off");
 }
 
 #[test]
