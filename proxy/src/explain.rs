@@ -149,7 +149,9 @@ const fn describe(class: Class) -> &'static str {
         Class::FanMasters => "goes to every primary, the replies are merged",
         Class::FanOne => "goes to any one primary",
         Class::Scan => "goes from primary to primary behind one cursor",
-        Class::Transaction => "transaction: not supported yet",
+        Class::Transaction => {
+            "transaction: put together by the proxy, sent to one node at EXEC (WATCH: not supported yet)"
+        }
         Class::Blocking => "may wait at the server: not supported yet",
         Class::PubSub | Class::ShardedPubSub => "publish and subscribe: not supported yet",
         Class::Local => "answered by the proxy",

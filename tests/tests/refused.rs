@@ -100,7 +100,6 @@ fn stateful_commands_are_refused_for_now(version: Version) -> Result<()> {
     let scene = Scene::start(version)?;
     let mut conn = scene.proxy.conn()?;
     for command in [
-        "MULTI",
         "WATCH k",
         "SUBSCRIBE c",
         "PSUBSCRIBE p*",

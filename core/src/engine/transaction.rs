@@ -48,6 +48,14 @@ impl Engine {
         args: Args<'_>,
     ) {
         let is_open = self.sessions[session.index()].transaction.is_some();
+        if is_open && spec.id == id::EXEC && args.len() != 1 {
+            self.drop_transaction(session);
+            return self.misplaced(
+                session,
+                spec,
+                "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+            );
+        }
         if !spec.arity_ok(args.len()) {
             return self.refuse_queued(session, spec, |out| write_arity_error(spec, out));
         }
@@ -152,6 +160,9 @@ impl Engine {
         spec: &'static Spec,
         args: Args<'_>,
     ) -> Place {
+        if spec.id == id::UNWATCH {
+            return Place::Anywhere;
+        }
         if is_about_the_connection(spec.id) || self.hides_cluster(session, spec) {
             return Place::Nowhere(Reject::NotSupported);
         }

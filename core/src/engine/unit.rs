@@ -66,6 +66,7 @@ impl Engine {
         {
             let link = &mut self.links[key.index()];
             let node = link.node;
+            link.release_answered();
             link.take_body(&entry, &mut self.requests[request].body);
             link.pop();
             link.release_answered();

@@ -97,10 +97,6 @@ fn a_refused_command_breaks_the_transaction_m2() {
             "HELLO 3".to_owned(),
             "-ERR proxy: command 'hello' is not allowed in a transaction\r\n",
         ),
-        (
-            "EXEC now".to_owned(),
-            "-ERR wrong number of arguments for 'exec' command\r\n",
-        ),
     ] {
         let mut driver = Driver::new();
         let client = driver.client();
@@ -116,6 +112,18 @@ fn a_refused_command_breaks_the_transaction_m2() {
         );
         driver.engine.check_nothing_left();
     }
+}
+
+#[test]
+fn exec_with_arguments_is_the_end_of_the_transaction() {
+    let mut driver = Driver::new();
+    let client = transaction(&mut driver);
+    let aborted = "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n";
+    assert_eq!(ask(&mut driver, client, "EXEC now"), aborted);
+    assert_eq!(
+        ask(&mut driver, client, "EXEC"),
+        "-ERR EXEC without MULTI\r\n"
+    );
 }
 
 #[test]

@@ -50,10 +50,10 @@ fn before_authentication_only_these_commands_are_allowed() {
 #[test]
 fn a_command_that_is_not_there_yet_says_so() {
     let mut out = Vec::new();
-    write_not_yet(id::MULTI.spec(), &mut out);
+    write_not_yet(id::WATCH.spec(), &mut out);
     assert_eq!(
         out,
-        b"-ERR proxy: command 'multi' is not supported by this version of the proxy\r\n"
+        b"-ERR proxy: command 'watch' is not supported by this version of the proxy\r\n"
     );
 }
 
