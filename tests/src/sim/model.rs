@@ -276,8 +276,9 @@ impl Model {
         let (write, barrier) = (record.write, record.barrier);
         let client = &mut self.clients[record.client];
         if write {
-            // What is late may be under way to another node than later requests, which do not wait for it [D8].
-            let is_late = self.now - record.asked >= self.rules.request_timeout;
+            // What is late may be under way to another node than later requests, which do not wait for it [D8]. Nor do they wait for
+            // a transaction whose connection was lost: its client was told, and only its own keys are protected from it [D9].
+            let is_late = late || self.now - record.asked >= self.rules.request_timeout;
             let ordered = barrier && !is_late;
             client.check_write(request, ordered, late, keys)?;
             client.note_write(request, execution, barrier, keys);

@@ -227,7 +227,11 @@ impl Connection {
             }
             Command::Address if place.cluster.old => b"-ERR Unknown subcommand\r\n",
             Command::Address => {
-                let info = format!("id={} addr=process:{} fd=8", self.number, self.incarnation);
+                let info = format!(
+                    "id={} addr=process:{} fd=8",
+                    self.number,
+                    self.incarnation + 1
+                );
                 self.replies
                     .extend_from_slice(format!("${}\r\n{info}\r\n", info.len()).as_bytes());
                 return Ok(());

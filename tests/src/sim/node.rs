@@ -27,7 +27,7 @@ pub(super) enum Command {
     Unknown(String),
 }
 
-/// The number of a connection, and which process gave it, as its address tells.
+/// The number of a connection, and which process gave it, as its address tells: counted from one, for port 0 is nobody's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named {
     pub(super) number: usize,
@@ -118,7 +118,7 @@ impl Command {
                     Some(Self::Kill(Named {
                         number: mark(3)?,
                         incarnation: match address {
-                            Some(incarnation) => Some(number(incarnation?)?),
+                            Some(process) => Some(number::<u32>(process?)?.checked_sub(1)?),
                             None => None,
                         },
                     }))
