@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use super::buffer::{give_back, take_off};
 use super::fence::ClientId;
 use super::handshake::Handshake;
+use super::owed::{InFlight, Owed, Passage};
 use crate::engine::{NodeKey, RequestKey, SessionKey};
 use crate::resp::{Protocol, ReplyScanner};
 use crate::time::Timestamp;
@@ -28,57 +29,6 @@ pub enum LinkPhase {
     Ready,
     /// Gone; kept only until the shell has noticed.
     Closed,
-}
-
-/// What a reply owed by the node is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owed {
-    /// The reply of a request.
-    Request(RequestKey),
-    /// The reply of a request whose client has been told that it takes too long: swallowed [D8].
-    Orphan(RequestKey),
-    /// The reply to EXEC, of a request that is a transaction.
-    Unit(RequestKey),
-    /// The reply to MULTI, or to a command of a transaction before its EXEC: swallowed.
-    Queued,
-    /// The `+OK` of the ASKING before the next request: swallowed.
-    Asking,
-    /// The reply to a PING that shows whether the node is alive [HL2].
-    Probe,
-    /// The reply to the CLIENT KILL of a connection that was given up: swallowed [D9].
-    Fence,
-}
-
-/// One reply owed by the node.
-#[derive(Debug, Clone, Copy)]
-pub struct InFlight {
-    /// What for.
-    pub owed: Owed,
-    /// Log position of the first byte of the request.
-    pub start: u64,
-    /// Log position after the last byte of the request.
-    pub end: u64,
-}
-
-/// A string of a reply that is passed on while it arrives.
-#[derive(Debug)]
-pub struct Passage {
-    /// Bytes of the reply.
-    pub length: usize,
-    /// Bytes of it still to come, at least one.
-    pub left: usize,
-}
-
-impl Passage {
-    /// Takes the next bytes, at most [`Self::left`]; whether they end as a string has to, if it ends in them.
-    pub fn take(&mut self, piece: &[u8]) -> bool {
-        self.left -= piece.len();
-        // Of the two bytes at the end of the whole, those that are in this piece.
-        let end = b"\r\n".get(..2_usize.saturating_sub(self.left));
-        let expected = end.unwrap_or_default();
-        let last = piece.len().min(expected.len());
-        piece.ends_with(expected.get(expected.len() - last..).unwrap_or_default())
-    }
 }
 
 /// One connection to a node.
@@ -216,14 +166,15 @@ impl Link {
         let start = self.end();
         self.push(Owed::Unit(request), unit, now);
         self.in_flight.pop_back();
-        for (number, end) in (1..).zip(ends) {
-            let is_last = number == ends.len();
-            self.in_flight.push_back(InFlight {
-                owed: if is_last {
-                    Owed::Unit(request)
-                } else {
-                    Owed::Queued
+        for (behind, end) in (0..ends.len()).rev().zip(ends) {
+            let owed = match u32::try_from(behind) {
+                Ok(0) => Owed::Unit(request),
+                behind => Owed::Queued {
+                    behind: behind.unwrap_or(u32::MAX),
                 },
+            };
+            self.in_flight.push_back(InFlight {
+                owed,
                 start,
                 end: start + *end as u64,
             });
@@ -286,7 +237,11 @@ impl Link {
         watched
             .filter_map(|(position, entry)| match entry.owed {
                 Owed::Request(request) | Owed::Unit(request) => Some((position, request)),
-                Owed::Orphan(_) | Owed::Queued | Owed::Asking | Owed::Probe | Owed::Fence => None,
+                Owed::Orphan(_)
+                | Owed::Queued { .. }
+                | Owed::Asking
+                | Owed::Probe
+                | Owed::Fence => None,
             })
             .next()
     }
@@ -324,19 +279,20 @@ impl Link {
         let entry = self.in_flight.pop_front()?;
         self.unwatched = self.unwatched.saturating_sub(1);
         // A transaction stays whole until its EXEC is answered.
-        if entry.owed != Owed::Queued {
+        if !matches!(entry.owed, Owed::Queued { .. }) {
             self.answered = entry.end;
         }
         Some(entry)
     }
 
-    /// The transaction whose replies come next.
+    /// The transaction whose EXEC is `behind` replies later than the one that was just popped.
     #[must_use]
-    pub fn next_unit(&self) -> Option<RequestKey> {
-        self.in_flight.iter().find_map(|entry| match entry.owed {
+    pub fn unit_behind(&self, behind: u32) -> Option<RequestKey> {
+        let entry = self.in_flight.get((behind as usize).checked_sub(1)?)?;
+        match entry.owed {
             Owed::Unit(request) | Owed::Orphan(request) => Some(request),
             _ => None,
-        })
+        }
     }
 
     /// Releases the bytes of requests that are answered: of all those that one read answered at once.

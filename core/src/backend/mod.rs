@@ -14,11 +14,13 @@ mod credentials;
 mod fence;
 mod handshake;
 mod link;
+mod owed;
 
 pub use buffer::{give_back, take_off};
 pub use credentials::Credentials;
 pub use fence::{ClientId, Fence};
 pub use handshake::{Handshake, HandshakeFailure};
-pub use link::{HANDED_OVER, InFlight, Link, LinkPhase, Owed, Passage};
+pub use link::{HANDED_OVER, Link, LinkPhase};
+pub use owed::{InFlight, Owed, Passage};
 
 pub(crate) use handshake::HandshakeStep;

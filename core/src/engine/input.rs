@@ -43,6 +43,9 @@ impl Engine {
                 self.take_from(key, input);
             }
             None => {
+                if session.large {
+                    self.request_memory.note_brought(key, bytes.len());
+                }
                 let mut decoder = std::mem::take(&mut self.decoder);
                 let used = self.take_commands(key, bytes, &mut decoder, false);
                 match bytes.get(used..) {
@@ -71,7 +74,7 @@ impl Engine {
         let mut decoder = std::mem::take(&mut input.decoder);
         loop {
             let used = self.take_commands(key, &input.bytes, &mut decoder, true);
-            if used > 0 {
+            if used > 0 && self.sessions[key.index()].transaction.is_none() {
                 self.request_memory.note_whole(key);
             }
             let HandOver::Accepted(request) = std::mem::take(&mut self.hand_over) else {

@@ -166,7 +166,7 @@ impl Engine {
                 Owed::Request(request) | Owed::Unit(request) | Owed::Orphan(request) => {
                     Some((request, entry))
                 }
-                Owed::Asking | Owed::Queued | Owed::Probe | Owed::Fence => None,
+                Owed::Asking | Owed::Queued { .. } | Owed::Probe | Owed::Fence => None,
             })
         };
         for (request, entry) in sent() {

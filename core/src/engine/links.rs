@@ -330,7 +330,7 @@ impl Engine {
         let request = match entry.owed {
             Owed::Request(request) | Owed::Unit(request) => request,
             Owed::Orphan(orphan) => return self.end_orphan(orphan),
-            Owed::Asking | Owed::Queued | Owed::Probe | Owed::Fence => return,
+            Owed::Asking | Owed::Queued { .. } | Owed::Probe | Owed::Fence => return,
         };
         let link = &mut self.links[key.index()];
         let written = link.is_written(&entry);

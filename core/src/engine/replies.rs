@@ -130,10 +130,10 @@ impl Engine {
                 self.count_answer(key, orphan, reply.len());
                 self.end_orphan(orphan);
             }
-            Owed::Queued => {
+            Owed::Queued { behind } => {
                 link.pop();
                 if reply.first() == Some(&b'-') {
-                    self.on_queue_error(key, reply);
+                    self.on_queue_error(key, behind, reply);
                 }
             }
             Owed::Unit(request) => self.on_unit_reply(key, request, entry, reply),

@@ -63,6 +63,11 @@ impl RequestMemory {
     /// Pending input is being looked at again, because `count` more bytes of the client were read.
     pub(super) fn note_taken(&mut self, key: SessionKey, input: &PendingInput, count: usize) {
         self.pending -= input.bytes.len();
+        self.note_brought(key, count);
+    }
+
+    /// So many bytes of the client were read.
+    pub(super) fn note_brought(&mut self, key: SessionKey, count: usize) {
         if let Some(foremost) = self.foremost.as_mut().filter(|other| other.key == key) {
             foremost.brought += count;
         }

@@ -127,7 +127,15 @@ impl Engine {
 
     /// Whether the session may take another request now.
     pub(super) fn may_take(&self, session: &Session) -> bool {
-        session.queue.len() < self.limits.session_in_flight && !self.has_its_share(session)
+        session.queue.len() < self.limits.session_in_flight
+            && !self.has_its_share(session)
+            && (session.barriers == 0 || !self.awaits_local_commands(session))
+    }
+
+    /// Whether commands are still to be answered here, when a transaction has been executed: what is behind comes after them [M4].
+    fn awaits_local_commands(&self, session: &Session) -> bool {
+        let mut queue = session.queue.iter();
+        queue.any(|request| self.requests[*request].local.is_some())
     }
 
     /// Why the driver must drop the connection now, every reply that is due being written or the client not reading them.

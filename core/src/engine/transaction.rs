@@ -22,6 +22,10 @@ use crate::slot::Slot;
 const MOST_BYTES: usize = 16 << 20;
 const MOST_COMMANDS: usize = 100_000;
 
+/// Nor are there more commands in it that the proxy answers itself: all at once, and kept until the node has executed the others.
+const MOST_LOCAL_COMMANDS: usize = 1_000;
+const MOST_LOCAL_BYTES: usize = 64 << 10;
+
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 const QUEUED: &[u8] = b"+QUEUED\r\n";
@@ -104,7 +108,7 @@ impl Engine {
     /// Ends the transaction of `session`, if it has one; nothing of it has been executed.
     pub(super) fn drop_transaction(&mut self, session: SessionKey) -> Option<Box<Transaction>> {
         let transaction = self.sessions[session.index()].transaction.take()?;
-        self.request_memory.pending -= transaction.bytes();
+        self.request_memory.pending -= transaction.bytes;
         self.note_large(session);
         Some(transaction)
     }
@@ -115,8 +119,9 @@ impl Engine {
         let Some(transaction) = &mut self.sessions[session.index()].transaction else {
             return;
         };
-        let is_full =
-            transaction.bytes() + raw.len() > MOST_BYTES || transaction.count >= MOST_COMMANDS;
+        let is_full = transaction.bytes + raw.len() > MOST_BYTES
+            || transaction.count >= MOST_COMMANDS
+            || (matches!(place, Place::Here) && has_much_to_answer(transaction, raw));
         match place {
             Place::Nowhere(reject) => {
                 return self.refuse_queued(session, spec, |out| {
@@ -136,6 +141,7 @@ impl Engine {
                     spec,
                     request: raw.into(),
                 });
+                transaction.bytes += raw.len();
                 self.request_memory.pending += raw.len();
             }
             Place::At(_) | Place::Anywhere => {
@@ -143,6 +149,7 @@ impl Engine {
                     transaction.slot = Some(slot);
                 }
                 transaction.commands.extend_from_slice(raw);
+                transaction.bytes += raw.len();
                 self.request_memory.pending += raw.len();
             }
         }
@@ -179,6 +186,13 @@ impl Engine {
             Plan::Single { .. } | Plan::Split | Plan::Reject(Reject::TooManyKeys) => {
                 Place::Nowhere(Reject::CrossSlot)
             }
+            Plan::Keyless { slot } if spec.name.starts_with("cluster|") => {
+                if expected.is_none_or(|expected| expected == slot) {
+                    Place::At(slot)
+                } else {
+                    Place::Nowhere(Reject::CrossSlot)
+                }
+            }
             Plan::AnyPrimary | Plan::Keyless { .. } => Place::Anywhere,
             Plan::Local => Place::Here,
             Plan::FanOut | Plan::Scan => Place::Nowhere(Reject::NotSupported),
@@ -202,7 +216,7 @@ impl Engine {
         let Some(transaction) = &mut self.sessions[session.index()].transaction else {
             return;
         };
-        self.request_memory.pending -= transaction.bytes();
+        self.request_memory.pending -= transaction.bytes;
         **transaction = Transaction {
             broken: true,
             ..Transaction::default()
@@ -242,6 +256,9 @@ impl Engine {
             launch: Launch::Unit,
             protocol: self.sessions[session.index()].client.protocol,
         };
+        if commands.len() >= self.limits.big_bytes {
+            self.note_size(session, commands.len());
+        }
         let request = self.enqueue(session, shape, &commands);
         if !local.is_empty() {
             self.requests[request].local = Some(local.into());
@@ -255,6 +272,10 @@ impl Engine {
         write::array(&mut reply, transaction.local.len());
         for command in &transaction.local {
             self.run_local(session, command, &mut reply);
+            if reply.len() > self.limits.output_max_bytes {
+                // More than its client may leave unread: it is disconnected.
+                break;
+            }
         }
         self.count_immediate(spec, Outcome::Ok);
         self.answer_at_turn(session, &reply);
@@ -280,16 +301,18 @@ impl Engine {
                 self.end_session(session, CloseReason::Quit);
             }
         }
-        if reply.len() == before {
-            // CLIENT REPLY has no reply of its own, but a place in the array.
-            write::simple(reply, b"OK");
-        }
+        debug_assert!(reply.len() > before, "each has a place in the array");
     }
 }
 
 /// Commands that change what the connection is: by the time of EXEC, what is outstanding was sent for the old one [M4].
 fn is_about_the_connection(command: CommandId) -> bool {
-    matches!(command, id::AUTH | id::HELLO)
+    matches!(command, id::AUTH | id::HELLO | id::CLIENT_REPLY)
+}
+
+fn has_much_to_answer(transaction: &Transaction, raw: &[u8]) -> bool {
+    let bytes = transaction.bytes - transaction.commands.len();
+    transaction.local.len() >= MOST_LOCAL_COMMANDS || bytes + raw.len() > MOST_LOCAL_BYTES
 }
 
 fn write_rejection(spec: &Spec, reject: Reject, out: &mut Vec<u8>) {

@@ -21,11 +21,15 @@ use crate::time::Timestamp;
 
 const EXECABORT: &[u8] = b"-EXECABORT";
 
+/// What EXEC is answered with by a node that has refused MULTI: its ACL does not let the proxy's user.
+const NO_MULTI: &[u8] = b"-ERR EXEC without MULTI";
+const ONE_BY_ONE: &[u8] = b"-UNCERTAIN proxy: the node refused MULTI and may have executed the commands one by one; the proxy's user needs +multi +exec\r\n";
+
 impl Engine {
     /// A node has something against a command of the transaction that it is getting.
-    pub(super) fn on_queue_error(&mut self, key: LinkKey, reply: &[u8]) {
+    pub(super) fn on_queue_error(&mut self, key: LinkKey, behind: u32, reply: &[u8]) {
         let link = &self.links[key.index()];
-        let Some(request) = link.next_unit() else {
+        let Some(request) = link.unit_behind(behind) else {
             return;
         };
         // An error that is none of the topology counts for more: sending it all again would not help.
@@ -80,6 +84,8 @@ impl Engine {
             let mut shown = Vec::new();
             write::error(&mut shown, &text);
             self.fail(request, &shown, Outcome::NodeError, false);
+        } else if reply.starts_with(NO_MULTI) {
+            self.fail(request, ONE_BY_ONE, Outcome::Uncertain, true);
         } else if reply.first() == Some(&b'-') {
             let executed = !reply.starts_with(EXECABORT);
             self.fail(request, reply, Outcome::NodeError, executed);
@@ -118,6 +124,8 @@ impl Engine {
         let (mut of_node, mut of_proxy) = (replies.iter(), local.iter().peekable());
         for position in 0..replies.len() + local.len() {
             match of_proxy.next_if(|command| command.position == position) {
+                // More than its client may leave unread: it is disconnected.
+                Some(_) if whole.len() > self.limits.output_max_bytes => {}
                 Some(command) => self.run_local(session, command, &mut whole),
                 None => whole.extend_from_slice(of_node.next().copied().unwrap_or_default()),
             }

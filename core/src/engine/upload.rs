@@ -60,6 +60,8 @@ impl Engine {
         let input = session.input.as_ref()?;
         let is_alone = session.queue.is_empty() && session.disturbed == 0;
         let is_open = session.client.authenticated && session.closing.is_none();
+        // In a transaction nothing goes to a node before EXEC.
+        let is_open = is_open && session.transaction.is_none();
         let is_big = input.decoder.expected_len() >= Some(self.limits.upload_bytes);
         if !is_big || !is_alone || !is_open || self.uploads >= UPLOADS {
             return None;

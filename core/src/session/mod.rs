@@ -191,6 +191,6 @@ impl Session {
     pub fn input_bytes(&self) -> usize {
         let input = self.input.as_ref().map_or(0, |input| input.bytes.len());
         let transaction = self.transaction.as_ref();
-        input + transaction.map_or(0, |transaction| transaction.bytes())
+        input + transaction.map_or(0, |transaction| transaction.bytes)
     }
 }

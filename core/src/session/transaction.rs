@@ -14,6 +14,8 @@ pub struct Transaction {
     pub count: usize,
     /// Commands that the proxy answers itself, when the transaction has been executed [M4].
     pub local: Vec<LocalCommand>,
+    /// What all of it takes.
+    pub bytes: usize,
     /// A command was refused, so EXEC will be [M2].
     pub broken: bool,
 }
@@ -27,13 +29,4 @@ pub struct LocalCommand {
     pub spec: &'static Spec,
     /// It, in RESP.
     pub request: Box<[u8]>,
-}
-
-impl Transaction {
-    /// What it takes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let local = self.local.iter().map(|command| command.request.len());
-        self.commands.len() + local.sum::<usize>()
-    }
 }

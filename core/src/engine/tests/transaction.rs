@@ -94,6 +94,10 @@ fn a_refused_command_breaks_the_transaction_m2() {
             "-ERR proxy: command 'scan' is not allowed in a transaction\r\n",
         ),
         (
+            "CLIENT REPLY SKIP".to_owned(),
+            "-ERR proxy: command 'client|reply' is not allowed in a transaction\r\n",
+        ),
+        (
             "HELLO 3".to_owned(),
             "-ERR proxy: command 'hello' is not allowed in a transaction\r\n",
         ),
@@ -410,4 +414,106 @@ fn the_protocol_of_the_client_is_that_of_its_transactions_m7() {
     );
     driver.reply_resp3(node, &[OK, QUEUED, QUEUED, "_\r\n"].concat());
     assert_eq!(driver.output(client), "_\r\n");
+}
+
+#[test]
+fn what_follows_the_commands_of_the_proxy_comes_after_them_m4() {
+    let mut driver = Driver::new();
+    let node = driver.owner("k");
+    let client = driver.client();
+    let commands = [
+        "MULTI",
+        "CLIENT SETNAME a",
+        "SET k 1",
+        "EXEC",
+        "CLIENT GETNAME",
+        "CLIENT SETNAME b",
+        "GET k",
+        "CLIENT GETNAME",
+    ];
+    driver.send_raw(client, &commands.map(super::driver::encode).concat());
+    driver.reply(node, &[OK, QUEUED, "*1\r\n", OK].concat());
+    driver.reply(node, &bulk("1"));
+    let expected = [
+        OK,
+        QUEUED,
+        QUEUED,
+        "*2\r\n",
+        OK,
+        OK,
+        "$1\r\na\r\n",
+        OK,
+        "$1\r\n1\r\n",
+        "$1\r\nb\r\n",
+    ];
+    assert_eq!(driver.output(client), expected.concat());
+}
+
+#[test]
+fn what_the_proxy_answers_in_a_transaction_is_bounded_m4() {
+    let mut driver = Driver::with(|limits| limits.output_max_bytes = 10_000);
+    let client = driver.client();
+    ask(&mut driver, client, "MULTI");
+    for _ in 0..1000 {
+        assert_eq!(ask(&mut driver, client, "COMMAND INFO get"), QUEUED);
+    }
+    let full = "-ERR proxy: transaction queue too large\r\n";
+    assert_eq!(ask(&mut driver, client, "PING"), full);
+    assert_eq!(ask(&mut driver, client, "EXEC"), BROKEN);
+    ask(&mut driver, client, "MULTI");
+    let long = format!("ECHO {}", "x".repeat(70_000));
+    assert_eq!(ask(&mut driver, client, &long), full);
+    ask(&mut driver, client, "DISCARD");
+    ask(&mut driver, client, "MULTI");
+    for _ in 0..1000 {
+        ask(&mut driver, client, "COMMAND INFO get");
+    }
+    driver
+        .engine
+        .on_client(client, &super::driver::encode("EXEC"));
+    let length = driver.engine.session_output(client).len();
+    assert!((10_000..20_000).contains(&length), "{length}");
+    let reason = driver.engine.must_close(client);
+    assert_eq!(reason, Some(crate::metrics::CloseReason::OutputLimit));
+}
+
+#[test]
+fn a_long_transaction_is_refused_as_one_m5() {
+    let mut driver = Driver::new();
+    let node = driver.owner("k");
+    let client = driver.client();
+    let count = 2_000;
+    let whole = [vec!["MULTI"], vec!["INCR k"; count], vec!["EXEC"]].concat();
+    let bytes: Vec<u8> = whole.into_iter().flat_map(super::driver::encode).collect();
+    driver.send_raw(client, &bytes);
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    driver.reply(node, &[OK, &oom.repeat(count), BROKEN].concat());
+    let because = ["because of: ", &oom[1..]].concat();
+    assert!(driver.output(client).ends_with(&because));
+}
+
+#[test]
+fn a_node_that_refuses_multi_makes_the_fate_uncertain() {
+    let mut driver = Driver::new();
+    let node = driver.owner("k");
+    let client = transaction(&mut driver);
+    driver.send(client, "EXEC");
+    let refused = "-NOPERM this user has no permissions to run the 'multi' command\r\n";
+    let replies = [refused, OK, &bulk("1"), "-ERR EXEC without MULTI\r\n"].concat();
+    driver.reply(node, &replies);
+    let said = driver.output(client);
+    assert!(said.starts_with("-UNCERTAIN proxy: the node refused MULTI"));
+}
+
+#[test]
+fn a_slot_by_number_is_the_slot_of_the_transaction() {
+    let mut driver = Driver::new();
+    let slot = crate::slot::Slot::of_key(b"k").get();
+    let client = driver.client();
+    ask(&mut driver, client, "MULTI");
+    let here = format!("CLUSTER COUNTKEYSINSLOT {slot}");
+    assert_eq!(ask(&mut driver, client, &here), QUEUED);
+    assert_eq!(ask(&mut driver, client, "GET k"), QUEUED);
+    let there = format!("CLUSTER COUNTKEYSINSLOT {}", slot ^ 1);
+    assert!(ask(&mut driver, client, &there).starts_with("-CROSSSLOT"));
 }

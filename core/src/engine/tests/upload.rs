@@ -300,3 +300,20 @@ fn a_link_given_up_is_killed_at_the_node_before_the_session_goes_on_d9() {
     driver.reply_where_asked(node, "+OK\r\n");
     assert_eq!(driver.output(client), "+OK\r\n");
 }
+
+#[test]
+fn nothing_of_a_transaction_is_sent_on_before_exec_m1() {
+    let mut driver = driver();
+    let node = driver.owner("k");
+    let client = driver.client();
+    driver.send(client, "MULTI");
+    let (command, bytes, middle) = set("k");
+    for piece in [&bytes[..50], &bytes[50..middle], &bytes[middle..]] {
+        driver.send_raw(client, piece);
+        assert_eq!(driver.connections_to(node), 0);
+    }
+    driver.send(client, "EXEC");
+    assert_eq!(driver.all_requests(node), ["MULTI", &command, "EXEC"]);
+    driver.reply_where_asked(node, "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
+    assert_eq!(driver.output(client), "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
+}
