@@ -73,6 +73,11 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
+    /// What tells a process of a node from all others, of other nodes, too. None is 0, for port 0 is nobody's.
+    pub(super) const fn process(node: usize, incarnation: u32) -> usize {
+        (incarnation as usize + 1) * 100 + node
+    }
+
     /// `shards` primaries with equal ranges and a replica each.
     pub(super) fn new(shards: usize, old: bool) -> Self {
         let names: Vec<String> = (0..KEYS)

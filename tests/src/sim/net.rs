@@ -227,11 +227,8 @@ impl Connection {
             }
             Command::Address if place.cluster.old => b"-ERR Unknown subcommand\r\n",
             Command::Address => {
-                let info = format!(
-                    "id={} addr=process:{} fd=8",
-                    self.number,
-                    self.incarnation + 1
-                );
+                let process = Cluster::process(self.node, self.incarnation);
+                let info = format!("id={} addr=process:{process} fd=8", self.number);
                 self.replies
                     .extend_from_slice(format!("${}\r\n{info}\r\n", info.len()).as_bytes());
                 return Ok(());

@@ -27,11 +27,11 @@ pub(super) enum Command {
     Unknown(String),
 }
 
-/// The number of a connection, and which process gave it, as its address tells: counted from one, for port 0 is nobody's.
+/// The number of a connection, and the process that gave it, as its address tells.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named {
     pub(super) number: usize,
-    pub(super) incarnation: Option<u32>,
+    pub(super) process: Option<usize>,
 }
 
 /// A command of a client, or a part of one.
@@ -117,8 +117,8 @@ impl Command {
                     let address = at(5).map(|address| address.strip_prefix(b"process:"));
                     Some(Self::Kill(Named {
                         number: mark(3)?,
-                        incarnation: match address {
-                            Some(process) => Some(number::<u32>(process?)?.checked_sub(1)?),
+                        process: match address {
+                            Some(process) => Some(number(process?)?),
                             None => None,
                         },
                     }))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use slotway_core::engine::{Action, LinkLoss};
 use slotway_core::topology::{Hint, Snapshot};
 
+use super::cluster::Cluster;
 use super::model::Violation;
 use super::net::{Connection, Pending, Place};
 use super::node::Named;
@@ -239,7 +240,8 @@ impl World {
     fn kill_connection(&mut self, node: usize, named: Named) -> Result<(), Violation> {
         note!(self, "node {node} kills connection {named:?}");
         let incarnation = self.cluster.peers[node].incarnation;
-        if named.incarnation.is_some_and(|meant| meant != incarnation) {
+        let process = Cluster::process(node, incarnation);
+        if named.process.is_some_and(|meant| meant != process) {
             return Ok(());
         }
         let number = named.number;
@@ -254,7 +256,8 @@ impl World {
         // Given up by the engine, but not gone yet; or, at an old node that was started anew, another one with the number of an old
         // one.
         let given_up = other.closing || self.actions.contains(&Action::CloseLink(other.link));
-        if !given_up && (!self.cluster.old || incarnation == 0) {
+        let is_told_apart = incarnation == 0 && self.profile.faults.address == 0;
+        if !given_up && (!self.cluster.old || is_told_apart) {
             return Err(format!("{:?} is killed, which is in use", other.link));
         }
         other.close(false);
