@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the client libraries that the tests drive through the proxy below .tools/clients (git-ignored): redis-py, ioredis
-# and node-redis from their registries; php-redis and hiredis by apt, which needs root or sudo. Quick when everything is there.
-# A client that cannot be installed here is named in .tools/clients/missing with the reason; its test says so.
+# Installs the client libraries that the tests drive through the proxy below .tools/clients (git-ignored): those for Python and
+# Node from their registries, every version pinned; php-redis, ruby-redis and hiredis by apt, which needs root or sudo. Quick when
+# everything is there. A client that cannot be installed here is named in .tools/clients/missing with the reason; its test says so.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -30,29 +30,42 @@ mark() {
     cat "$@" | sha256sum >"$marker"
 }
 
+# Each client has its list of packages and its folder, so that one that cannot be installed takes no other with it. A list is made by
+# `echo NAME==VERSION | uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --only-binary :all: -`.
 fetch_python() {
-    local list="$SOURCES/python/requirements.txt" target="$CLIENTS/python"
+    local client="$1" list="$SOURCES/python/requirements/$1.txt" target="$CLIENTS/python/$1"
     is_current "$target.done" "$list" && return 0
-    command -v python3 >/dev/null || { missing redis-py "python3 is not installed"; return 0; }
-    say "installing redis-py"
+    command -v python3 >/dev/null || { missing "$client" "python3 is not installed"; return 0; }
+    say "installing $client"
     rm -rf "$target"
+    mkdir -p "$target"
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary=:all: --require-hashes \
-        --target "$target" --requirement "$list" </dev/null || { missing redis-py "pip cannot install it"; return 0; }
+        --target "$target" --requirement "$list" </dev/null || { missing "$client" "pip cannot install it"; return 0; }
     mark "$target.done" "$list"
 }
+
+NODE_CLIENTS=(bullmq ioredis-5 ioredis-6 iovalkey node-redis-4 node-redis-6)
 
 fetch_node() {
     local lock="$SOURCES/node/package-lock.json" target="$CLIENTS/node" client
     is_current "$target.done" "$lock" && return 0
-    say "installing ioredis and node-redis"
+    say "installing ${NODE_CLIENTS[*]}"
     rm -rf "$target"
     mkdir -p "$target"
     cp "$SOURCES/node/package.json" "$lock" "$target/"
-    if ! command -v npm >/dev/null || ! npm ci --prefix "$target" --silent --no-audit --no-fund </dev/null; then
-        for client in ioredis node-redis; do missing "$client" "npm is not installed or cannot install it"; done
+    # Not `npm ci`: it wants every optional package to be in the registry, also those for other systems. Versions and sums are the lock's.
+    if ! command -v npm >/dev/null ||
+        ! npm install --prefix "$target" --no-save --omit=optional --ignore-scripts --silent --no-audit --no-fund </dev/null; then
+        for client in "${NODE_CLIENTS[@]}"; do missing "$client" "npm is not installed or cannot install it"; done
         return 0
     fi
     mark "$target.done" "$lock"
+}
+
+fetch_ruby() {
+    ruby -e 'require "redis"' 2>/dev/null && return 0
+    say "installing ruby-redis by apt"
+    apt_install ruby ruby-redis || missing ruby-redis "apt cannot install ruby and ruby-redis (needs root or sudo)"
 }
 
 fetch_php() {
@@ -72,7 +85,10 @@ fetch_hiredis() {
     mark "$target.done" "$source"
 }
 
-fetch_python
+for client in redis-py valkey-py valkey-glide coredis celery rq; do
+    fetch_python "$client"
+done
 fetch_node
 fetch_php
+fetch_ruby
 fetch_hiredis

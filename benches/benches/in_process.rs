@@ -48,6 +48,17 @@ fn mget(bencher: Bencher<'_, '_>, keys: usize) {
     measure(bencher, &Workload::new(CommandKind::Mget(keys), 1));
 }
 
+/// One iteration is one unit of three commands for each client.
+#[divan::bench]
+fn three_commands(bencher: Bencher<'_, '_>) {
+    measure(bencher, &Workload::new(CommandKind::Three, 1));
+}
+
+#[divan::bench]
+fn transaction(bencher: Bencher<'_, '_>) {
+    measure(bencher, &Workload::new(CommandKind::Transaction, 1));
+}
+
 #[divan::bench(args = [10])]
 fn mset(bencher: Bencher<'_, '_>, keys: usize) {
     measure(bencher, &Workload::new(CommandKind::Mset(keys), 1));

@@ -91,6 +91,8 @@ fn stage(kind: CommandKind, pipeline: usize) -> (Stage, usize) {
 #[bench::set_pipeline_16(stage(CommandKind::Set, 16))]
 #[bench::get_pipeline_100(stage(CommandKind::Get, 100))]
 #[bench::mget_10(stage(CommandKind::Mget(10), 1))]
+#[bench::three_commands(stage(CommandKind::Three, 1))]
+#[bench::transaction(stage(CommandKind::Transaction, 1))]
 fn engine((mut stage, turns): (Stage, usize)) -> Stage {
     for _ in 0..turns {
         stage.turn();

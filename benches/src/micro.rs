@@ -15,6 +15,12 @@ use slotway_core::slot::Slot;
 
 use crate::in_process::three_nodes;
 
+/// A cluster's, as the engine has it.
+const SPACE: router::Keyspace = router::Keyspace {
+    split_max_keys: 1_000,
+    undivided: false,
+};
+
 /// How often a step is done for one figure.
 pub const OPERATIONS: usize = 16_000;
 
@@ -168,7 +174,7 @@ pub fn plan(template: &str) -> Run {
     Box::new(move || {
         for _ in 0..OPERATIONS / KEYS {
             for (spec, call) in &calls {
-                black_box(router::plan(spec, call.args(), &mut keys, 1_000));
+                black_box(router::plan(spec, call.args(), &mut keys, &SPACE));
             }
         }
     })

@@ -114,7 +114,12 @@ fn find(args: Args<'_>) -> anyhow::Result<&'static Spec> {
         Lookup::Known(spec) | Lookup::MissingSubcommand(spec) => {
             Err(refused(|error| write_arity_error(spec, error)))
         }
-        Lookup::UnknownCommand => Err(refused(|error| write_unknown_command(args, error))),
+        // What the proxy learns from its servers is not known here.
+        Lookup::UnknownCommand => {
+            let refused = refused(|error| write_unknown_command(args, error));
+            let text = format!("{refused} (unless its servers tell of such a command)");
+            Err(UsageError::Other(text).into())
+        }
         Lookup::UnknownSubcommand(_) => Err(refused(|error| write_unknown_subcommand(args, error))),
     }
 }
@@ -133,7 +138,10 @@ fn keys<'a>(spec: &Spec, args: Args<'a>) -> (KeyOutcome, Vec<&'a [u8]>) {
     let outcome = extract_keys(spec, args, &mut list);
     let places = match outcome {
         KeyOutcome::Keys => list.as_slice(),
-        KeyOutcome::NoKeys | KeyOutcome::Verbatim | KeyOutcome::OddArguments => &[],
+        KeyOutcome::NoKeys
+        | KeyOutcome::Verbatim
+        | KeyOutcome::AskServer
+        | KeyOutcome::OddArguments => &[],
     };
     let key = |index: &u32| args.get(usize::try_from(*index).ok()?);
     (outcome, places.iter().filter_map(key).collect())
@@ -150,10 +158,14 @@ const fn describe(class: Class) -> &'static str {
         Class::FanOne => "goes to any one primary",
         Class::Scan => "goes from primary to primary behind one cursor",
         Class::Transaction => {
-            "transaction: put together by the proxy, sent to one node at EXEC (WATCH: not supported yet)"
+            "transaction: put together by the proxy, sent to one node at EXEC; WATCH keeps a connection to that node until then"
         }
-        Class::Blocking => "may wait at the server: not supported yet",
-        Class::PubSub | Class::ShardedPubSub => "publish and subscribe: not supported yet",
+        Class::Blocking => {
+            "may wait at the server: goes to the owner of its slot over a connection of its own"
+        }
+        Class::PubSub | Class::ShardedPubSub => {
+            "subscribed to once for all clients, at a primary or at the owner of the slot"
+        }
         Class::Local => "answered by the proxy",
         Class::Container => "only its subcommands do something",
         Class::Forbidden => "refused by the proxy",
@@ -162,7 +174,10 @@ const fn describe(class: Class) -> &'static str {
 
 /// What the keys come to for this class, where that is not plain.
 fn verdict(class: Class, outcome: KeyOutcome, keys: &[&[u8]]) -> Option<String> {
-    if matches!(class, Class::Single | Class::SameSlot | Class::Split) {
+    if matches!(
+        class,
+        Class::Single | Class::SameSlot | Class::Split | Class::Blocking
+    ) {
         match outcome {
             KeyOutcome::NoKeys => return Some("it has no key: goes to any one primary".to_owned()),
             KeyOutcome::Verbatim => {
@@ -171,7 +186,7 @@ fn verdict(class: Class, outcome: KeyOutcome, keys: &[&[u8]]) -> Option<String> 
                         .to_owned(),
                 );
             }
-            KeyOutcome::Keys | KeyOutcome::OddArguments => {}
+            KeyOutcome::Keys | KeyOutcome::AskServer | KeyOutcome::OddArguments => {}
         }
     }
     let mut slots: Vec<_> = keys.iter().map(|key| Slot::of_key(key)).collect();
@@ -180,7 +195,7 @@ fn verdict(class: Class, outcome: KeyOutcome, keys: &[&[u8]]) -> Option<String> 
     match (class, slots.len()) {
         (Class::Split, 0 | 1) if !keys.is_empty() => Some("all keys share a slot: sent whole, to one node".to_owned()),
         (Class::Split, slots) if slots > 1 => Some(format!("split into {slots} parts, one per slot; not atomic as a whole (CROSSSLOT where the listener has split = false)")),
-        (Class::SameSlot, slots) if slots > 1 => {
+        (Class::SameSlot | Class::Blocking | Class::Transaction, slots) if slots > 1 => {
             Some("refused with CROSSSLOT: the keys have different slots. Give them a common {tag}, as in {user1}:a {user1}:b".to_owned())
         }
         _ => None,

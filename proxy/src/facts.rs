@@ -7,8 +7,11 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use slotway_core::local::{ProcessFacts, UpstreamFacts};
+use slotway_core::slowlog::SlowLog;
 
+use crate::learning::Learning;
 use crate::limits::LiveLimits;
+use crate::slow_log::SharedSlowLog;
 
 /// Shared figures. Readers take a snapshot; the control thread replaces what it learns.
 #[derive(Debug)]
@@ -20,12 +23,14 @@ pub struct Facts {
     process: ArcSwap<ProcessFacts>,
     login_refused: AtomicBool,
     limits: ArcSwap<LiveLimits>,
+    slow_log: SharedSlowLog,
+    learning: Learning,
 }
 
 impl Facts {
-    /// Figures of a process that starts now with this many workers.
+    /// Figures of a process that starts now with this many workers, and its slow log.
     #[must_use]
-    pub fn new(workers: usize) -> Self {
+    pub fn new(workers: usize, slow_log: SlowLog) -> Self {
         let mut id = [0; 20];
         // Without random bytes the id is still 40 digits, only not unique; the failure is logged.
         let _ = read_random(&mut id);
@@ -41,6 +46,8 @@ impl Facts {
             process: ArcSwap::from_pointee(ProcessFacts::default()),
             login_refused: AtomicBool::new(false),
             limits: ArcSwap::default(),
+            slow_log: SharedSlowLog::new(slow_log),
+            learning: Learning::default(),
         }
     }
 
@@ -98,6 +105,18 @@ impl Facts {
     /// Replaces the figures that are counted elsewhere and published from time to time.
     pub fn set_process(&self, facts: ProcessFacts) {
         self.process.store(Arc::new(facts));
+    }
+
+    /// The commands learned from the servers.
+    #[must_use]
+    pub const fn learning(&self) -> &Learning {
+        &self.learning
+    }
+
+    /// The slow log.
+    #[must_use]
+    pub const fn slow_log(&self) -> &SharedSlowLog {
+        &self.slow_log
     }
 
     /// Fills `bytes` from the kernel's source of random bytes; false if there is none.

@@ -35,6 +35,8 @@ impl Default for LiveLimits {
                 soft_bytes: engine.output_soft_bytes,
                 soft_time: engine.output_soft_time,
                 pause_bytes: engine.output_pause_bytes,
+                pubsub_hard_bytes: engine.pubsub_output_bytes,
+                pubsub_soft_bytes: engine.pubsub_output_soft_bytes,
             },
         }
     }
@@ -52,6 +54,8 @@ impl From<&LimitsConfig> for LiveLimits {
                 soft_bytes: given.client_output_soft_bytes,
                 soft_time: given.client_output_soft_time,
                 pause_bytes: given.client_output_pause_bytes,
+                pubsub_hard_bytes: given.pubsub_output_bytes,
+                pubsub_soft_bytes: given.pubsub_output_soft_bytes,
             },
         }
     }

@@ -3,13 +3,13 @@
 use std::io;
 use std::net::IpAddr;
 
-use slotway_core::config::UpstreamConfig;
+use slotway_core::config::Secret;
 use slotway_core::resp::{ReplyScanner, Value, parse_value, write};
 use slotway_core::topology::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Longest answer accepted: INFO of a server with many commands in use is some tens of KiB.
+/// Longest answer accepted: INFO of a server with many commands in use is some tens of KiB, COMMAND some hundreds.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// What a server answered: text, or the text of its error.
@@ -20,6 +20,8 @@ pub(crate) type Answer = Result<String, String>;
 pub(crate) struct Questioner {
     stream: TcpStream,
     input: Vec<u8>,
+    /// Bytes of the input that were given out.
+    taken: usize,
 }
 
 impl Questioner {
@@ -33,36 +35,70 @@ impl Questioner {
         Ok(Self {
             stream,
             input: Vec::new(),
+            taken: 0,
         })
     }
 
-    /// Logs in as the proxy does. `AUTH` is a question of its own: a batch could lose the reply of a failing one.
-    pub(crate) async fn log_in(&mut self, upstream: &UpstreamConfig) -> io::Result<Answer> {
-        let Some(password) = &upstream.password else {
+    /// Logs in, if there is a password. `AUTH` is a question of its own: a batch could lose the reply of a failing one.
+    pub(crate) async fn log_in(
+        &mut self,
+        user: Option<&str>,
+        password: Option<&Secret>,
+    ) -> io::Result<Answer> {
+        let Some(password) = password else {
             return Ok(Ok(String::new()));
         };
-        match &upstream.user {
+        match user {
             Some(user) => self.ask(&["AUTH", user, password.expose()]).await,
             None => self.ask(&["AUTH", password.expose()]).await,
         }
     }
 
-    /// Sends a command and waits for its reply.
+    /// Sends a command and waits for its reply, which is text.
     pub(crate) async fn ask(&mut self, words: &[&str]) -> io::Result<Answer> {
+        text(self.ask_anything(words).await?)
+    }
+
+    /// Sends a command and waits for its reply: the bytes of one whole reply, of any kind.
+    pub(crate) async fn ask_anything(&mut self, words: &[&str]) -> io::Result<&[u8]> {
+        self.send(words).await?;
+        let end = self.receive().await?;
+        if end == self.input.len() {
+            Ok(&self.input)
+        } else {
+            Err(invalid())
+        }
+    }
+
+    /// Sends a command, the replies to which are waited for with [`Self::next`].
+    pub(crate) async fn send(&mut self, words: &[&str]) -> io::Result<()> {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         let mut request = Vec::new();
         write::command(&mut request, &words);
-        self.stream.write_all(&request).await?;
-        self.input.clear();
+        self.stream.write_all(&request).await
+    }
+
+    /// The bytes of the next reply, whenever it comes. May be given up and called again: nothing is lost.
+    pub(crate) async fn next(&mut self) -> io::Result<Vec<u8>> {
+        let end = self.receive().await?;
+        Ok(self.input.get(..end).unwrap_or_default().to_vec())
+    }
+
+    /// Reads until a whole reply is there; where it ends.
+    async fn receive(&mut self) -> io::Result<usize> {
+        self.input.drain(..std::mem::take(&mut self.taken));
         let mut scanner = ReplyScanner::default();
         loop {
+            match scanner.scan(&self.input) {
+                Ok(Some(end)) => {
+                    self.taken = end;
+                    return Ok(end);
+                }
+                Ok(None) if self.input.len() <= MAX_ANSWER_BYTES => {}
+                _ => return Err(invalid()),
+            }
             if self.stream.read_buf(&mut self.input).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            match scanner.scan(&self.input) {
-                Ok(None) if self.input.len() <= MAX_ANSWER_BYTES => {}
-                Ok(Some(end)) if end == self.input.len() => return text(&self.input),
-                _ => return Err(invalid()),
             }
         }
     }

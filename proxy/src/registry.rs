@@ -5,19 +5,49 @@
 //! path. Readers see each client as it was at some moment of their walk, not all at the same one.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use slotway_core::command::{CommandId, TABLE};
-use slotway_core::local::ClientRow;
+use slotway_core::local::{ClientRow, Pause, TrackingRow};
 use slotway_core::resp::Protocol;
 use slotway_core::session::client_state::ClientState;
 use slotway_core::time::Timestamp;
 
-/// Has the worker of that number close the client of that id.
-type Killer = dyn Fn(usize, u64) + Send + Sync;
+use crate::monitors::Monitors;
+use crate::pause::SharedPause;
+
+/// Tells the worker of that number.
+type Teller = dyn Fn(usize, ClientOrder) + Send + Sync;
+
+/// What a client can ask for another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientOrder {
+    /// Close the client with this id.
+    Kill(u64),
+    /// Have the client with this id wait no longer.
+    Unblock {
+        /// See [`ClientEntry::id`].
+        id: u64,
+        /// It gets an error.
+        is_error: bool,
+    },
+    /// [`ClientRegistry::pause`] has changed.
+    PauseChanged,
+    /// [`ClientRegistry::is_monitored`] has changed.
+    MonitoredChanged,
+    /// Show these lines to the clients that monitor.
+    Monitor(Arc<[u8]>),
+    /// Tell the client with this id of keys that another client tracks.
+    Invalidate {
+        /// See [`ClientEntry::id`].
+        id: u64,
+        /// An array of keys, or a null for all, as RESP3 has it.
+        keys: Box<[u8]>,
+    },
+}
 
 /// What the worker of a client updates while it serves it.
 #[derive(Debug)]
@@ -31,6 +61,8 @@ pub struct ClientEntry {
     last_active_micros: AtomicU64,
     /// Place in the command table plus one; 0 is none.
     last_command: AtomicU16,
+    waits: AtomicBool,
+    monitors: AtomicBool,
     input_bytes: AtomicU64,
     output_bytes: AtomicU64,
 }
@@ -71,10 +103,11 @@ impl ClientEntry {
 
     fn command(&self) -> &'static str {
         let number = usize::from(self.last_command.load(Ordering::Relaxed));
-        number
-            .checked_sub(1)
-            .and_then(|index| TABLE.get(index))
-            .map_or("", |spec| spec.name)
+        number.checked_sub(1).map_or("", |index| {
+            TABLE
+                .get(index)
+                .map_or(CommandId::LEARNED_LABEL, |spec| spec.name)
+        })
     }
 }
 
@@ -82,6 +115,7 @@ impl ClientEntry {
 struct Record {
     entry: Arc<ClientEntry>,
     attributes: Attributes,
+    subscriptions: [usize; 3],
 }
 
 /// What a client says of itself: changed seldom, and by its own worker only.
@@ -91,9 +125,11 @@ struct Attributes {
     lib_name: Box<[u8]>,
     lib_version: Box<[u8]>,
     protocol: Protocol,
+    database: u16,
     no_evict: bool,
     no_touch: bool,
     readonly: bool,
+    tracking: Option<TrackingRow>,
 }
 
 impl Attributes {
@@ -104,16 +140,22 @@ impl Attributes {
             lib_name: client.lib_name.as_slice().into(),
             lib_version: client.lib_version.as_slice().into(),
             protocol: client.protocol,
+            database: client.database,
             no_evict: client.no_evict,
             no_touch: client.no_touch,
             readonly: client.readonly,
+            tracking: TrackingRow::of(client),
         }
     }
 }
 
 impl Record {
     fn row(&self, now: Timestamp) -> ClientRow<'_> {
-        let Self { entry, attributes } = self;
+        let Self {
+            entry,
+            attributes,
+            subscriptions,
+        } = self;
         ClientRow {
             id: entry.id,
             remote: entry.remote,
@@ -127,12 +169,17 @@ impl Record {
             lib_name: &attributes.lib_name,
             lib_version: &attributes.lib_version,
             protocol: attributes.protocol,
+            database: attributes.database,
             age_seconds: now.since(entry.connected).as_secs(),
             idle_seconds: now.since(entry.last_active()).as_secs(),
             command: entry.command(),
             no_evict: attributes.no_evict,
             no_touch: attributes.no_touch,
             readonly: attributes.readonly,
+            waits: entry.waits.load(Ordering::Relaxed),
+            monitors: entry.monitors.load(Ordering::Relaxed),
+            tracking: attributes.tracking,
+            subscriptions: *subscriptions,
             input_bytes: entry.input_bytes.load(Ordering::Relaxed),
             output_bytes: entry.output_bytes.load(Ordering::Relaxed),
         }
@@ -144,7 +191,10 @@ pub struct ClientRegistry {
     clients: DashMap<u64, Record>,
     last_id: AtomicU64,
     start: Instant,
-    killer: OnceLock<Box<Killer>>,
+    /// How many workers there are, and how they are told.
+    teller: OnceLock<(usize, Box<Teller>)>,
+    pause: SharedPause,
+    monitors: Monitors,
 }
 
 impl Default for ClientRegistry {
@@ -161,7 +211,9 @@ impl ClientRegistry {
             clients: DashMap::new(),
             last_id: AtomicU64::new(0),
             start: Instant::now(),
-            killer: OnceLock::new(),
+            teller: OnceLock::new(),
+            pause: SharedPause::default(),
+            monitors: Monitors::default(),
         }
     }
 
@@ -172,10 +224,14 @@ impl ClientRegistry {
         self.start
     }
 
-    /// Says how a client is closed: `killer(worker, id)` tells its worker. Once, when the workers are there; until then
-    /// nothing can be killed. False if it was said before.
-    pub fn set_killer(&self, killer: impl Fn(usize, u64) + Send + Sync + 'static) -> bool {
-        self.killer.set(Box::new(killer)).is_ok()
+    /// Says how something is done to clients: `teller(worker, order)` tells one of so many workers. Once, when they are there; until
+    /// then nothing can be done. False if it was said before.
+    pub fn set_teller(
+        &self,
+        workers: usize,
+        teller: impl Fn(usize, ClientOrder) + Send + Sync + 'static,
+    ) -> bool {
+        self.teller.set((workers, Box::new(teller))).is_ok()
     }
 
     /// An id that no client had before, above 0 and above all earlier ones.
@@ -195,6 +251,8 @@ impl ClientRegistry {
             connected: now,
             last_active_micros: AtomicU64::new(now.as_micros()),
             last_command: AtomicU16::new(0),
+            waits: AtomicBool::new(false),
+            monitors: AtomicBool::new(false),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
         });
@@ -203,6 +261,7 @@ impl ClientRegistry {
             Record {
                 entry: Arc::clone(&entry),
                 attributes: Attributes::of(client),
+                subscriptions: [0; 3],
             },
         );
         entry
@@ -213,6 +272,13 @@ impl ClientRegistry {
         let attributes = Attributes::of(client);
         if let Some(mut record) = self.clients.get_mut(&client.id) {
             record.attributes = attributes;
+        }
+    }
+
+    /// A client has so many channels, patterns and sharded channels now.
+    pub fn note_subscriptions(&self, id: u64, subscriptions: [usize; 3]) {
+        if let Some(mut record) = self.clients.get_mut(&id) {
+            record.subscriptions = subscriptions;
         }
     }
 
@@ -253,13 +319,104 @@ impl ClientRegistry {
     /// Has a client closed; false if it is not there.
     pub fn kill(&self, id: u64) -> bool {
         let worker = self.clients.get(&id).map(|record| record.entry.worker);
-        match (worker, self.killer.get()) {
-            (Some(worker), Some(killer)) => {
-                killer(worker, id);
-                true
-            }
-            _ => false,
+        worker.is_some_and(|worker| self.tell(worker, ClientOrder::Kill(id)))
+    }
+
+    /// A client waits at a node, or does so no longer.
+    pub fn note_waits(&self, id: u64, waits: bool) {
+        if let Some(record) = self.clients.get(&id) {
+            record.entry.waits.store(waits, Ordering::Relaxed);
         }
+    }
+
+    /// Has a client wait no longer; false if it does not wait, or somebody else was first.
+    pub fn unblock(&self, id: u64, is_error: bool) -> bool {
+        let record = self.clients.get(&id);
+        let waiting = record.filter(|record| record.entry.waits.swap(false, Ordering::Relaxed));
+        let worker = waiting.map(|record| record.entry.worker);
+        let order = ClientOrder::Unblock { id, is_error };
+        worker.is_some_and(|worker| self.tell(worker, order))
+    }
+
+    /// Tells a client of keys that another one tracks; false if it is not there.
+    pub fn invalidate(&self, id: u64, keys: &[u8]) -> bool {
+        let worker = self.clients.get(&id).map(|record| record.entry.worker);
+        let keys = keys.into();
+        worker.is_some_and(|worker| self.tell(worker, ClientOrder::Invalidate { id, keys }))
+    }
+
+    fn tell(&self, worker: usize, order: ClientOrder) -> bool {
+        let teller = self.teller.get();
+        if let Some((_, teller)) = teller {
+            teller(worker, order);
+        }
+        teller.is_some()
+    }
+
+    fn tell_all(&self, order: &ClientOrder) {
+        if let Some((workers, teller)) = self.teller.get() {
+            (0..*workers).for_each(|worker| teller(worker, order.clone()));
+        }
+    }
+
+    /// Has the clients of all workers wait, see [`SharedPause::extend`].
+    pub fn pause_clients(&self, time: Duration, writes_only: bool) {
+        self.pause.extend(self.now(), time, writes_only);
+        self.tell_all(&ClientOrder::PauseChanged);
+    }
+
+    /// Has them go on.
+    pub fn unpause_clients(&self) {
+        self.pause.end();
+        self.tell_all(&ClientOrder::PauseChanged);
+    }
+
+    /// The pause of clients in force.
+    #[must_use]
+    pub fn pause(&self) -> Option<Pause> {
+        self.pause.at(self.now())
+    }
+
+    /// How long it will last, and whether only what writes waits.
+    #[must_use]
+    pub fn pause_left(&self) -> Option<(Duration, bool)> {
+        let now = self.now();
+        let pause = self.pause.at(now)?;
+        Some((pause.until.since(now), pause.writes_only))
+    }
+
+    /// A client of `worker` begins to monitor or ceases to; `monitors` of its clients do now.
+    pub fn note_monitor(&self, id: u64, on: bool, worker: usize, monitors: usize) {
+        if let Some(record) = self.clients.get(&id) {
+            record.entry.monitors.store(on, Ordering::Relaxed);
+        }
+        if self.monitors.set(worker, monitors) {
+            self.tell_all(&ClientOrder::MonitoredChanged);
+        }
+    }
+
+    /// Whether any client monitors.
+    #[must_use]
+    pub fn is_monitored(&self) -> bool {
+        self.monitors.is_any()
+    }
+
+    /// Shows lines of `worker` to the clients of the others that monitor.
+    pub fn send_monitor_lines(&self, worker: usize, lines: &[u8]) {
+        let takers = self.monitors.send(worker, lines.len());
+        if takers.is_empty() {
+            return;
+        }
+        let lines: Arc<[u8]> = lines.into();
+        for taker in takers {
+            self.tell(taker, ClientOrder::Monitor(Arc::clone(&lines)));
+        }
+    }
+
+    /// `worker` has got lines; false if it has missed some.
+    #[must_use]
+    pub fn receive_monitor_lines(&self, worker: usize, lines: &[u8]) -> bool {
+        self.monitors.receive(worker, lines.len())
     }
 
     fn now(&self) -> Timestamp {
@@ -270,7 +427,6 @@ impl ClientRegistry {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use slotway_core::command::id;
 
@@ -369,16 +525,27 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_reaches_the_clients_worker() {
+    fn an_order_reaches_the_clients_worker() {
         let registry = ClientRegistry::new();
         registry.insert(&client(1), 4, 1);
         assert!(!registry.kill(1), "no workers yet");
         let (sender, receiver) = mpsc::channel();
-        assert!(registry.set_killer(move |worker, id| sender.send((worker, id)).unwrap()));
+        let tell = move |worker, order| sender.send((worker, order)).unwrap();
+        assert!(registry.set_teller(5, tell));
         assert!(registry.kill(1));
-        assert_eq!(receiver.try_recv(), Ok((4, 1)));
+        assert_eq!(receiver.try_recv(), Ok((4, ClientOrder::Kill(1))));
         assert!(!registry.kill(2), "no such client");
         assert!(receiver.try_recv().is_err());
-        assert!(!registry.set_killer(|_, _| ()), "the first killer stays");
+        assert!(!registry.unblock(1, true), "it does not wait");
+        registry.note_waits(1, true);
+        assert!(registry.unblock(1, true));
+        assert!(!registry.unblock(1, true), "once is enough");
+        let (id, is_error) = (1, true);
+        assert_eq!(
+            receiver.try_recv(),
+            Ok((4, ClientOrder::Unblock { id, is_error }))
+        );
+        assert!(receiver.try_recv().is_err());
+        assert!(!registry.set_teller(5, |_, _| ()), "the first one stays");
     }
 }

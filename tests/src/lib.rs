@@ -24,6 +24,7 @@ mod case;
 pub mod chaos;
 mod cluster;
 mod conn;
+pub mod corpus;
 pub mod crowd;
 mod fault;
 mod http;
@@ -37,6 +38,7 @@ mod resp;
 mod scene;
 mod scripted;
 mod servers;
+mod service;
 mod shared;
 pub mod sim;
 mod wait;
@@ -57,6 +59,7 @@ pub use resp::{Parsed, Reply, encode, parse_reply};
 pub use scene::Scene;
 pub use scripted::{Action, NodeView, Request, ScriptedCluster};
 pub use servers::{Version, repository_root, tool};
+pub use service::{SERVICE, Sentinel, Service, ServiceOptions};
 pub use wait::{wait_some, wait_until};
 
 /// Number of hash slots of a cluster.

@@ -27,6 +27,7 @@ const CONFIG_FILE: &str = "slotway.toml";
 #[derive(Clone, Debug)]
 pub struct ProxyOptions {
     seeds: Vec<SocketAddrV4>,
+    server: Option<String>,
     config: Option<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -90,6 +91,9 @@ impl ProxyOptions {
         if !seeds.is_empty() {
             arguments.extend(["--cluster".into(), seeds.join(",")]);
         }
+        if let Some(server) = &self.server {
+            arguments.extend(["--server".into(), server.clone()]);
+        }
         arguments.extend(self.arguments.iter().cloned());
         let process = Process::start(
             &slotway_binary()?,
@@ -138,10 +142,20 @@ impl Proxy {
     pub fn with_seeds(seeds: &[SocketAddrV4]) -> ProxyOptions {
         ProxyOptions {
             seeds: seeds.to_vec(),
+            server: None,
             config: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             workers: 2,
+        }
+    }
+
+    /// A proxy in front of one server that is no cluster, to be changed and started.
+    #[must_use]
+    pub fn with_server(server: &str) -> ProxyOptions {
+        ProxyOptions {
+            server: Some(server.to_owned()),
+            ..Self::with_seeds(&[])
         }
     }
 

@@ -156,7 +156,8 @@ pub fn parse_reply(bytes: &[u8]) -> Result<Parsed> {
     let (mark, line) = bytes[..line_end]
         .split_first()
         .context("empty line in a reply")?;
-    let line = std::str::from_utf8(line).context("reply line is not UTF-8")?;
+    // An error may quote any bytes of the command.
+    let line = &*String::from_utf8_lossy(line);
     let after = line_end + 2;
     let text = || line.to_owned();
     let reply = match mark {

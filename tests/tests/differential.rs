@@ -1,75 +1,80 @@
 //! The same commands through the proxy and to one server: the replies must be the same bytes, in RESP2 and RESP3.
 
-use anyhow::{Context, Result, ensure};
-use harness::{Cluster, Conn, Node, Proxy, Version};
+use anyhow::{Result, ensure};
+use harness::corpus::{Comparison, ensure_all_commands_are_called};
+use harness::{Cluster, Node, NodeOptions, Proxy, Version};
 
-harness::on_full_matrix!(corpus_in_resp2, corpus_in_resp3, big_values_pass_unchanged);
+harness::on_full_matrix!(
+    corpus_in_resp2_on_a_cluster,
+    corpus_in_resp3_on_a_cluster,
+    corpus_in_resp2_on_one_server,
+    corpus_in_resp3_on_one_server,
+    big_values_pass_unchanged,
+);
+harness::on_release!(
+    redis_8_2,
+    Redis82,
+    corpus_in_resp2_on_a_cluster,
+    corpus_in_resp3_on_a_cluster,
+    corpus_in_resp2_on_one_server,
+    corpus_in_resp3_on_one_server,
+);
 
-const CORPUS: &str = include_str!("../data/corpus.txt");
-
-/// Words of a line; double quotes hold blanks together.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (n, part) in line.split('"').enumerate() {
-        if n % 2 == 1 {
-            words.push(part.to_owned());
-        } else {
-            words.extend(part.split_whitespace().map(str::to_owned));
-        }
-    }
-    words
+/// Every command that clients can send is in the corpus.
+#[test]
+fn the_corpus_has_every_command() -> Result<()> {
+    ensure_all_commands_are_called()
 }
 
-fn corpus_in_resp2(version: Version) -> Result<()> {
-    compare_corpus(version, Node::conn, Proxy::conn)
+/// What is off by default is on, and a slow machine does not show in the log.
+const SETTINGS: &str = "[log]\nslow_time = \"1h\"\n[[listener]]\ntracking = true\n";
+
+fn corpus_in_resp2_on_a_cluster(version: Version) -> Result<()> {
+    compare_with_cluster(version, false)
 }
 
-fn corpus_in_resp3(version: Version) -> Result<()> {
-    let direct = |node: &Node| Conn::open_resp3(node.address());
-    compare_corpus(version, direct, Proxy::conn_resp3)
+fn corpus_in_resp3_on_a_cluster(version: Version) -> Result<()> {
+    compare_with_cluster(version, true)
 }
 
-fn compare_corpus(
-    version: Version,
-    direct: impl Fn(&Node) -> Result<Conn>,
-    through: impl Fn(&Proxy) -> Result<Conn>,
-) -> Result<()> {
+fn compare_with_cluster(version: Version, resp3: bool) -> Result<()> {
     let cluster = Cluster::new(version).replicas(0).start()?;
-    let proxy = Proxy::new(&cluster).start()?;
-    let server = Node::standalone(version)?;
-    let (mut direct, mut through) = (direct(&server)?, through(&proxy)?);
-    let mut differences = Vec::new();
-    let mut compared = 0;
-    for line in CORPUS
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        let words = words(line);
-        direct.send(&words)?;
-        through.send(&words)?;
-        let expected = direct
-            .read_bytes()
-            .with_context(|| format!("server: {line}"))?;
-        let actual = through
-            .read_bytes()
-            .with_context(|| format!("proxy: {line}"))?;
-        compared += 1;
-        if actual != expected {
-            differences.push(format!(
-                "{line}\n  server: {}\n  proxy:  {}",
-                expected.escape_ascii(),
-                actual.escape_ascii()
-            ));
-        }
-    }
-    ensure!(compared > 200, "the corpus has only {compared} commands");
-    ensure!(
-        differences.is_empty(),
-        "{} of {compared} replies differ:\n{}",
-        differences.len(),
-        differences.join("\n")
-    );
-    Ok(())
+    let proxy = Proxy::new(&cluster).config(SETTINGS).start()?;
+    Comparison::new(&one_server(version)?, &proxy, resp3)?.run()
+}
+
+fn corpus_in_resp2_on_one_server(version: Version) -> Result<()> {
+    compare_with_server(version, false)
+}
+
+fn corpus_in_resp3_on_one_server(version: Version) -> Result<()> {
+    compare_with_server(version, true)
+}
+
+/// The proxy is in front of a server of the same kind.
+fn compare_with_server(version: Version, resp3: bool) -> Result<()> {
+    let behind = one_server(version)?;
+    let proxy = Proxy::with_server(&behind.address().to_string())
+        .config(SETTINGS)
+        .start()?;
+    Comparison::new(&one_server(version)?, &proxy, resp3)?
+        .in_front_of_one_server()
+        .run()
+}
+
+/// What the proxy is compared with. It has one database, as a cluster has, and a slow machine does not show in its log.
+fn one_server(version: Version) -> Result<Node> {
+    let mut node = Node::launch(NodeOptions {
+        version,
+        cluster: false,
+        relayed: false,
+        settings: [("databases", "1"), ("slowlog-log-slower-than", "-1")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        address: None,
+    })?;
+    node.wait_started()?;
+    Ok(node)
 }
 
 /// Values from nothing to 20 MB, with every byte, to each shard, alone and in one pipeline.

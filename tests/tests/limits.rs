@@ -187,7 +187,7 @@ fn a_client_that_lets_replies_lie_is_disconnected_after_the_soft_time() -> Resul
         let mut reader = client(&proxy)?;
         assert_eq!(
             setting(&mut reader, "client-output-buffer-limit")?,
-            "normal 268435456 8388608 1 slave 0 0 0 pubsub 268435456 8388608 1"
+            "normal 268435456 8388608 1 slave 0 0 0 pubsub 33554432 8388608 1"
         );
         let value = "v".repeat(1 << 20);
         reader.call(&["SET", "big", &value])?;

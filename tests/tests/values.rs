@@ -214,8 +214,10 @@ fn half_an_upload_does_not_keep_others_waiting_for_ever(version: Version) -> Res
     ensure!((disconnected(&proxy)? - 1.0).abs() < 0.5);
     let mut other = proxy.conn()?;
     ensure!(other.must("EXISTS {k}half")?.int()? == 0);
-    ensure!(held()? < 0.5);
-    Ok(())
+    // Big buffers are dropped beside the workers, and count until then.
+    wait_until(Duration::from_secs(20), "its memory is given back", || {
+        Ok(held()? < 0.5)
+    })
 }
 
 /// It is not copied on its way, and no more room is made for it than it needs.

@@ -4,7 +4,7 @@ use slotway_core::resp::{Args, DecodeStep, OK, RequestDecoder, RequestLimits, wr
 use slotway_core::topology::Address;
 
 use super::cluster::id_at;
-use super::workload::value_of;
+use super::workload::{QUEUED, value_of};
 
 /// One connection as its node sees it.
 pub(super) struct Node {
@@ -12,6 +12,8 @@ pub(super) struct Node {
     value_bytes: usize,
     /// The beginning of a request.
     partial: Vec<u8>,
+    /// Within a transaction: how many commands there are, and their replies.
+    queued: Option<(usize, Vec<u8>)>,
 }
 
 impl Node {
@@ -21,6 +23,7 @@ impl Node {
             id: id_at(address.port),
             value_bytes,
             partial: Vec::new(),
+            queued: None,
         }
     }
 
@@ -32,7 +35,23 @@ impl Node {
         while let Some(rest) = self.partial.get(used..)
             && let Ok(DecodeStep::Command { len }) = decoder.decode(rest, &RequestLimits::DEFAULT)
         {
-            self.answer(Args::new(rest, decoder.ranges()), replies);
+            let args = Args::new(rest, decoder.ranges());
+            match (args.name(), self.queued.take()) {
+                (b"MULTI", None) => {
+                    self.queued = Some((0, Vec::new()));
+                    replies.extend_from_slice(OK);
+                }
+                (b"EXEC", Some((count, queued))) => {
+                    write::array(replies, count);
+                    replies.extend_from_slice(&queued);
+                }
+                (_, Some((count, mut queued))) => {
+                    self.answer(args, &mut queued);
+                    self.queued = Some((count + 1, queued));
+                    replies.extend_from_slice(QUEUED);
+                }
+                (_, None) => self.answer(args, replies),
+            }
             used += len;
         }
         self.partial.drain(..used);

@@ -8,6 +8,9 @@ pub const COMMANDS: usize = 16_000;
 /// Clients of the ordinary workloads. [`COMMANDS`] is a multiple of all that they send in a turn.
 const CLIENTS: usize = 40;
 
+/// What is said to a command of a transaction before EXEC.
+pub(super) const QUEUED: &[u8] = b"+QUEUED\r\n";
+
 /// Bytes of an ordinary value.
 const VALUE_BYTES: usize = 64;
 
@@ -26,6 +29,10 @@ pub enum CommandKind {
     Mset(usize),
     /// `DEL` of so many keys, each in a slot of its own.
     Del(usize),
+    /// `GET`, `SET`, `GET` of one key, which count as one command.
+    Three,
+    /// The same three between `MULTI` and `EXEC`, which count as one, too. One at a time: the next one waits for the nodes.
+    Transaction,
 }
 
 /// What every client does in every turn.
@@ -79,20 +86,32 @@ impl Workload {
         let mut out = Vec::new();
         for position in 0..self.pipeline {
             let keys = self.keys(client, position);
-            let values: Vec<Vec<u8>> = keys
-                .iter()
-                .map(|key| value_of(key, self.value_bytes))
-                .collect();
-            let mut words = vec![self.name(position).as_bytes()];
-            for (key, value) in keys.iter().zip(&values) {
-                words.push(key);
-                if matches!(self.name(position), "SET" | "MSET") {
-                    words.push(value);
-                }
+            if self.kind == CommandKind::Transaction {
+                write::command(&mut out, &[b"MULTI"]);
             }
-            write::command(&mut out, &words);
+            for name in self.names(position) {
+                self.request(name, &keys, &mut out);
+            }
+            if self.kind == CommandKind::Transaction {
+                write::command(&mut out, &[b"EXEC"]);
+            }
         }
         out
+    }
+
+    fn request(&self, name: &str, keys: &[Vec<u8>], out: &mut Vec<u8>) {
+        let values: Vec<Vec<u8>> = keys
+            .iter()
+            .map(|key| value_of(key, self.value_bytes))
+            .collect();
+        let mut words = vec![name.as_bytes()];
+        for (key, value) in keys.iter().zip(&values) {
+            words.push(key);
+            if matches!(name, "SET" | "MSET") {
+                words.push(value);
+            }
+        }
+        write::command(out, &words);
     }
 
     /// What client `client` gets for that.
@@ -100,30 +119,44 @@ impl Workload {
         let mut out = Vec::new();
         for position in 0..self.pipeline {
             let keys = self.keys(client, position);
-            if matches!(self.kind, CommandKind::Mget(_)) {
-                write::array(&mut out, keys.len());
+            let names = self.names(position);
+            if self.kind == CommandKind::Transaction {
+                out.extend_from_slice(OK);
+                names.iter().for_each(|_| out.extend_from_slice(QUEUED));
+                write::array(&mut out, names.len());
             }
-            match self.name(position) {
-                "GET" | "MGET" => {
-                    for key in &keys {
-                        write::bulk(&mut out, &value_of(key, self.value_bytes));
-                    }
-                }
-                "DEL" => write::integer(&mut out, i64::try_from(keys.len()).unwrap_or(0)),
-                _ => out.extend_from_slice(OK),
+            for name in names {
+                self.reply(name, &keys, &mut out);
             }
         }
         out
     }
 
-    fn name(&self, position: usize) -> &'static str {
+    fn reply(&self, name: &str, keys: &[Vec<u8>], out: &mut Vec<u8>) {
+        if name == "MGET" {
+            write::array(out, keys.len());
+        }
+        match name {
+            "GET" | "MGET" => {
+                for key in keys {
+                    write::bulk(out, &value_of(key, self.value_bytes));
+                }
+            }
+            "DEL" => write::integer(out, i64::try_from(keys.len()).unwrap_or(0)),
+            _ => out.extend_from_slice(OK),
+        }
+    }
+
+    /// What is asked at this place of the pipeline.
+    fn names(&self, position: usize) -> &'static [&'static str] {
         match self.kind {
-            CommandKind::Mixed if position.is_multiple_of(2) => "GET",
-            CommandKind::Get => "GET",
-            CommandKind::Set | CommandKind::Mixed => "SET",
-            CommandKind::Mget(_) => "MGET",
-            CommandKind::Mset(_) => "MSET",
-            CommandKind::Del(_) => "DEL",
+            CommandKind::Mixed if position.is_multiple_of(2) => &["GET"],
+            CommandKind::Get => &["GET"],
+            CommandKind::Set | CommandKind::Mixed => &["SET"],
+            CommandKind::Mget(_) => &["MGET"],
+            CommandKind::Mset(_) => &["MSET"],
+            CommandKind::Del(_) => &["DEL"],
+            CommandKind::Three | CommandKind::Transaction => &["GET", "SET", "GET"],
         }
     }
 
@@ -131,7 +164,11 @@ impl Workload {
     fn keys(&self, client: usize, position: usize) -> Vec<Vec<u8>> {
         let count = match self.kind {
             CommandKind::Mget(count) | CommandKind::Mset(count) | CommandKind::Del(count) => count,
-            CommandKind::Get | CommandKind::Set | CommandKind::Mixed => 1,
+            CommandKind::Get
+            | CommandKind::Set
+            | CommandKind::Mixed
+            | CommandKind::Three
+            | CommandKind::Transaction => 1,
         };
         let first = (client * self.pipeline + position) * count;
         (first..first + count)

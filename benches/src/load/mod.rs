@@ -13,6 +13,7 @@ mod results;
 mod run;
 mod statistics;
 mod targets;
+mod units;
 mod workloads;
 
 use std::io::Write;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use harness::{Version, slotway_binary};
 
-use contenders::{Setup, Who};
+use contenders::{Contender, Setup, Who};
 use generator::Generator;
 use results::Results;
 use workloads::{Values, WORKLOADS, Workload};
@@ -127,6 +128,13 @@ impl Bench<'_> {
             .collect()
     }
 
+    /// Those that a workload goes through.
+    fn asked(&self, workload: &Workload) -> impl Iterator<Item = &Contender> {
+        let all = self.setup.contenders().iter();
+        let clients = workload.clients;
+        all.filter(move |contender| clients.may_ask(contender.who))
+    }
+
     /// Everything but idle connections.
     fn rounds(&self, out: &mut dyn Write) -> Result<Results> {
         let workloads = self.chosen();
@@ -156,7 +164,7 @@ impl Bench<'_> {
         results: &mut Results,
         out: &mut dyn Write,
     ) -> Result<()> {
-        for (contender, requests) in self.setup.contenders().iter().zip(sizes) {
+        for (contender, requests) in self.asked(workload).zip(sizes) {
             let sample = run::run(&self.generator, workload, contender, *requests);
             let (name, who) = (workload.name, contender.who);
             let sample = sample.with_context(|| format!("{name}, {}", who.name()))?;
@@ -189,8 +197,7 @@ impl Bench<'_> {
         let mut all = Vec::new();
         for workload in workloads {
             writeln!(out, "warming up {}", workload.name)?;
-            let contenders = self.setup.contenders().iter();
-            let sizes = contenders.map(|contender| {
+            let sizes = self.asked(workload).map(|contender| {
                 run::calibrate(&self.generator, workload, contender, time)
                     .with_context(|| format!("{}, {}", workload.name, contender.who.name()))
             });

@@ -13,7 +13,7 @@ use super::workloads::Values;
 /// How long a reply may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// From one key to the next: a prime, so that all are used.
-const STRIDE: usize = 7_919;
+pub(super) const STRIDE: usize = 7_919;
 
 /// Asks so many times in all, `SET` and `GET` in turn.
 pub(super) fn run(address: SocketAddrV4, values: &Values, requests: usize) -> Result<Seen> {

@@ -157,6 +157,7 @@ fn measure(measure: Measure) -> (String, usize) {
         Measure::AddedP50(who) => (format!("added p50, of {}'s", who.name()), 2),
         Measure::Cpu => ("proxy us".to_owned(), 2),
         Measure::User => ("proxy us, user".to_owned(), 2),
+        Measure::CpuOf(other) => (format!("proxy us, of {other}"), 2),
         Measure::Untouched => ("bytes, untouched".to_owned(), 0),
         Measure::Used => ("bytes, after one GET".to_owned(), 0),
     }

@@ -10,6 +10,7 @@ use super::generator::{Generator, Seen};
 use super::hogs::Hogs;
 use super::probe;
 use super::results::{CpuEach, ProxyCpu, Sample};
+use super::units;
 use super::workloads::{Clients, Workload};
 
 /// Requests of the very first run: so many of every client and place in its pipeline, ...
@@ -29,6 +30,7 @@ pub(super) fn calibrate(
     let clients = match workload.clients {
         Clients::Many(clients) | Clients::BesideHogs(clients) => clients,
         Clients::One => 1,
+        Clients::Units(_) => units::CLIENTS,
     };
     let at_once = clients * workload.pipeline;
     let first = (FIRST_EACH * at_once).max(FIRST);
@@ -72,7 +74,10 @@ pub(super) fn run(
         p50_ms: seen.p50_ms,
         p99_ms: seen.p99_ms,
         cpu: (!beside_hogs).then_some(cpu),
-        generator: (workload.clients != Clients::One).then_some(generated),
+        generator: workload
+            .clients
+            .are_of_redis_benchmark()
+            .then_some(generated),
     })
 }
 
@@ -85,6 +90,7 @@ fn ask(
     match workload.clients {
         Clients::Many(clients) => generator.run(workload, clients, contender, requests),
         Clients::One => probe::run(contender.address, &workload.values, requests),
+        Clients::Units(unit) => units::run(contender.address, &workload.values, unit, requests),
         Clients::BesideHogs(clients) => {
             let hogs = Hogs::start(contender.address)?;
             let seen = generator.run(workload, clients, contender, requests);

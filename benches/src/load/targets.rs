@@ -20,6 +20,8 @@ pub(super) enum Measure {
     Cpu,
     /// The part of it that is not the kernel's
     User,
+    /// Processor time of the proxy, divided by that of another workload
+    CpuOf(&'static str),
     /// Bytes of a connection that never asked anything
     Untouched,
     /// Bytes of a connection that asked once
@@ -87,6 +89,10 @@ impl Target {
             Measure::AddedP50(other) => Some(added(Who::Slotway)? / added(other)?),
             Measure::Cpu => median(Who::Slotway, Figure::Proxy),
             Measure::User => median(Who::Slotway, Figure::User),
+            Measure::CpuOf(other) => {
+                let other = results.median(other, Who::Slotway, Figure::Proxy)?;
+                Some(median(Who::Slotway, Figure::Proxy)? / other)
+            }
             Measure::Untouched => Some(idle()?.fresh),
             Measure::Used => Some(idle()?.used),
         }
@@ -106,7 +112,7 @@ impl Target {
 }
 
 use Bound::{AtLeast, AtMost};
-use Measure::{AddedP50, Cpu, P99, Rate, Untouched, Used, User};
+use Measure::{AddedP50, Cpu, CpuOf, P99, Rate, Untouched, Used, User};
 use Who::{Direct, Haproxy};
 
 #[rustfmt::skip]
@@ -130,6 +136,7 @@ pub(super) const TARGETS: &[Target] = &[
     Target::new("500-clients", Cpu, AtMost(5.2), "prototype 5.2 us, predixy 6.4"),
     Target::new("mget-10", Cpu, AtMost(9.0), "HAProxy 11.2 us, predixy 14.9, twemproxy 15.7"),
     Target::new("one-client", AddedP50(Haproxy), AtMost(1.0), "prototype 21-23 us, HAProxy 24"),
+    Target::new("transactions", CpuOf("three-commands"), AtMost(1.5), "MULTI of three commands, by those alone"),
     Target::new("1-mib", Rate(Direct), AtLeast(0.50), "prototype: cut-through gave 6-21 % more").then(0.60),
     Target::new("1-mib", Rate(Direct), AtLeast(0.90), "twemproxy 1646 MB/s, HAProxy 1497"),
     Target::new("1-mib", Rate(Haproxy), AtLeast(1.0), "twemproxy 1646 MB/s, HAProxy 1497"),
@@ -200,6 +207,7 @@ mod tests {
         judge(AddedP50(Haproxy), AtMost(1.0), 0.8, Verdict::Ok);
         judge(Cpu, AtMost(5.2), 5.0, Verdict::Ok);
         judge(User, AtMost(0.15), 1.0, Verdict::Missed);
+        judge(CpuOf("50-clients"), AtMost(1.5), 1.0, Verdict::Ok);
         judge(Untouched, AtMost(2048.0), 1_500.0, Verdict::Ok);
         judge(Used, AtMost(3072.0), 4_000.0, Verdict::Missed);
     }

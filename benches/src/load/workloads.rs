@@ -1,5 +1,7 @@
 //! What is asked.
 
+use super::contenders::Who;
+
 /// Values of one size, under keys of their own.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Values {
@@ -38,6 +40,15 @@ pub(super) enum Asks {
     Mget,
 }
 
+/// What is asked for at once where a transaction is compared with its commands alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// `GET`, `SET`, `GET` of one key
+    Commands,
+    /// The same between `MULTI` and `EXEC`
+    Transaction,
+}
+
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clients {
@@ -47,6 +58,20 @@ pub(super) enum Clients {
     One,
     /// redis-benchmark, while [`super::hogs::Hogs`] take what they can get
     BesideHogs(usize),
+    /// Some in this process: [`super::units`]
+    Units(Unit),
+}
+
+impl Clients {
+    /// Not every peer has transactions, and what they cost is compared with what else slotway does.
+    pub(super) fn may_ask(self, who: Who) -> bool {
+        !matches!(self, Self::Units(_)) || matches!(who, Who::Direct | Who::Slotway)
+    }
+
+    /// Whether redis-benchmark asks.
+    pub(super) const fn are_of_redis_benchmark(self) -> bool {
+        matches!(self, Self::Many(_) | Self::BesideHogs(_))
+    }
 }
 
 /// One kind of load.
@@ -97,6 +122,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
     Workload::new("500-clients", Clients::Many(500), SMALL),
     Workload::new("mget-10", Clients::Many(50), SMALL).asking(Asks::Mget),
     Workload::new("one-client", Clients::One, SMALL),
+    Workload::new("three-commands", Clients::Units(Unit::Commands), SMALL),
+    Workload::new("transactions", Clients::Units(Unit::Transaction), SMALL),
     Workload::new("1-mib", Clients::Many(10), BIG),
     Workload::new("hogs", Clients::BesideHogs(50), SMALL),
 ];

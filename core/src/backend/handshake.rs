@@ -22,8 +22,29 @@ pub enum HandshakeFailure {
     NoResp3,
     /// The address belongs to another node than the topology says [T13].
     WrongNode(String),
+    /// It does not give the connection its database: it has fewer, or the proxy's user may not use it [N21].
+    Database(String),
+    /// The node does not track keys for this connection.
+    Tracking(String),
     /// The node answered something that is not RESP or not expected.
     Unexpected(String),
+}
+
+impl HandshakeFailure {
+    /// Whether the node has no place for another connection.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Unexpected(text) if is_full(text.as_bytes()))
+    }
+}
+
+/// Who is expected to answer, and by what it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// A node of a cluster, by its node id.
+    Member(Arc<str>),
+    /// A server that is no node of a cluster, by its run id, which is new with every start: what was known of the process before does
+    /// not hold for the next one.
+    Process(Arc<str>),
 }
 
 /// Result of one reply during the handshake.
@@ -45,20 +66,26 @@ enum Expect {
     Hello,
     SetName,
     MyId,
+    RunId,
     Number,
     Address,
+    Database,
     Fence,
+    Tracking,
 }
 
 /// The handshake of one connection.
 #[derive(Debug)]
 pub struct Handshake {
     protocol: Protocol,
-    expected_id: Option<Arc<str>>,
+    expected: Option<Identity>,
+    database: u16,
     /// Earlier connections that must be dead before this one is used [D9].
     fences: Vec<Fence>,
     /// When this one was asked for.
     opened: Timestamp,
+    /// Said besides, to have keys tracked.
+    tracking: Option<Vec<u8>>,
     /// What the node calls it.
     client_id: Option<ClientId>,
     owed: Vec<Expect>,
@@ -69,15 +96,17 @@ impl Handshake {
     pub(crate) fn new(
         credentials: &Credentials,
         protocol: Protocol,
-        expected_id: Option<Arc<str>>,
+        expected: Option<Identity>,
         fences: Vec<Fence>,
         opened: Timestamp,
     ) -> Self {
         let mut handshake = Self {
             protocol,
-            expected_id,
+            expected,
+            database: 0,
             fences,
             opened,
+            tracking: None,
             client_id: None,
             owed: Vec::new(),
             output: Vec::new(),
@@ -97,6 +126,40 @@ impl Handshake {
         handshake
     }
 
+    /// As it is, for a connection that is to be in this database.
+    pub(crate) fn in_database(mut self, database: u16) -> Self {
+        self.database = database;
+        if self.owed.first() != Some(&Expect::Auth) {
+            self.select();
+        }
+        self
+    }
+
+    /// As it is, for a connection on which this command has keys tracked.
+    pub(crate) fn tracking(mut self, command: Option<Vec<u8>>) -> Self {
+        self.tracking = command;
+        if self.owed.first() != Some(&Expect::Auth) {
+            self.track();
+        }
+        self
+    }
+
+    fn track(&mut self) {
+        if let Some(command) = self.tracking.take() {
+            self.output.extend_from_slice(&command);
+            self.owed.push(Expect::Tracking);
+        }
+    }
+
+    fn select(&mut self) {
+        if self.database != 0 {
+            let mut index = itoa::Buffer::new();
+            let index = index.format(self.database).as_bytes();
+            write::command(&mut self.output, &[b"SELECT", index]);
+            self.owed.push(Expect::Database);
+        }
+    }
+
     /// Everything that may follow once the connection is authenticated.
     fn introduce(&mut self) {
         if self.protocol == Protocol::Resp3 {
@@ -105,12 +168,19 @@ impl Handshake {
         }
         write::command(&mut self.output, &[b"CLIENT", b"SETNAME", b"slotway"]);
         self.owed.push(Expect::SetName);
-        write::command(&mut self.output, &[b"CLUSTER", b"MYID"]);
-        self.owed.push(Expect::MyId);
+        if matches!(self.expected, Some(Identity::Process(_))) {
+            write::command(&mut self.output, &[b"INFO", b"server"]);
+            self.owed.push(Expect::RunId);
+        } else {
+            write::command(&mut self.output, &[b"CLUSTER", b"MYID"]);
+            self.owed.push(Expect::MyId);
+        }
         write::command(&mut self.output, &[b"CLIENT", b"ID"]);
         self.owed.push(Expect::Number);
         write::command(&mut self.output, &[b"CLIENT", b"INFO"]);
         self.owed.push(Expect::Address);
+        self.select();
+        self.track();
     }
 
     /// The connections that are dead now that the handshake is over.
@@ -141,12 +211,15 @@ impl Handshake {
             Expect::Hello => on_hello(&value),
             // A server that does not know or permit the name is used without one.
             Expect::SetName => on_set_name(&value),
-            Expect::MyId => self.on_my_id(&value),
+            Expect::MyId => self.on_identity(&value, member_id(&value)),
+            Expect::RunId => self.on_identity(&value, process_id(&value)),
+            Expect::Tracking => on_tracking(&value),
             Expect::Number => {
                 self.on_number(&value);
                 None
             }
             Expect::Address => return self.on_address(&value),
+            Expect::Database => on_select(&value),
             // Not permitted or no such connection: there is nothing more that could be done.
             Expect::Fence => None,
         };
@@ -166,18 +239,19 @@ impl Handshake {
 
     /// All is known of this connection: earlier ones are killed.
     fn on_address(&mut self, value: &Value<'_>) -> HandshakeStep {
-        let Some(own) = &mut self.client_id else {
-            return HandshakeStep::Ready;
-        };
-        own.address = address_in(value);
-        for fence in &self.fences {
-            if fence.is_for(own, self.opened) {
-                fence.kill(&mut self.output);
-                self.owed.push(Expect::Fence);
+        if let Some(own) = &mut self.client_id {
+            own.address = address_in(value);
+            for fence in &self.fences {
+                if fence.is_for(own, self.opened) {
+                    fence.kill(&mut self.output);
+                    self.owed.push(Expect::Fence);
+                }
             }
         }
         if self.owed.is_empty() {
             HandshakeStep::Ready
+        } else if self.output.is_empty() {
+            HandshakeStep::Pending
         } else {
             HandshakeStep::Continue
         }
@@ -204,17 +278,45 @@ impl Handshake {
         }
     }
 
-    fn on_my_id(&self, value: &Value<'_>) -> Option<HandshakeFailure> {
-        match (value, &self.expected_id) {
-            (Value::Bulk(id) | Value::Simple(id), Some(expected)) if *id != expected.as_bytes() => {
+    fn on_identity(&self, value: &Value<'_>, found: Option<&[u8]>) -> Option<HandshakeFailure> {
+        let expected = self.expected.as_ref().map(|expected| match expected {
+            Identity::Member(id) | Identity::Process(id) => id.as_bytes(),
+        });
+        match (value, found, expected) {
+            (_, Some(id), Some(expected)) if id != expected => {
                 Some(HandshakeFailure::WrongNode(printable(id)))
             }
-            (Value::Error(text), _) if text.starts_with(b"NOAUTH") => {
+            (Value::Error(text), ..) if text.starts_with(b"NOAUTH") => {
                 Some(HandshakeFailure::Authentication(printable(text)))
             }
             // Not permitted, not a cluster node, or nothing expected: the check is skipped [T13].
             _ => None,
         }
+    }
+}
+
+/// The answer to CLUSTER MYID.
+fn member_id<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
+    match value {
+        Value::Bulk(id) | Value::Simple(id) => Some(id),
+        _ => None,
+    }
+}
+
+/// What the answer to INFO says about the process.
+fn process_id<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
+    let (Value::Bulk(info) | Value::Verbatim(info)) = value else {
+        return None;
+    };
+    info.split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"run_id:"))
+        .map(<[u8]>::trim_ascii)
+}
+
+fn on_tracking(value: &Value<'_>) -> Option<HandshakeFailure> {
+    match value {
+        Value::Error(text) => Some(HandshakeFailure::Tracking(printable(text))),
+        _ => None,
     }
 }
 
@@ -236,6 +338,15 @@ fn on_set_name(value: &Value<'_>) -> Option<HandshakeFailure> {
         }
         Value::Error(text) if is_full(text) => Some(HandshakeFailure::Unexpected(printable(text))),
         _ => None,
+    }
+}
+
+/// Nothing may be sent over a connection that is in another database than it is meant for.
+fn on_select(value: &Value<'_>) -> Option<HandshakeFailure> {
+    match value {
+        Value::Simple(_) => None,
+        Value::Error(text) => Some(HandshakeFailure::Database(printable(text))),
+        _ => Some(HandshakeFailure::Unexpected("reply to SELECT".to_owned())),
     }
 }
 
@@ -261,180 +372,4 @@ fn printable(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ID: &str = "07c37dfeb235213a872192d90877d0cd55635b91";
-
-    fn id_reply() -> Vec<u8> {
-        format!("$40\r\n{ID}\r\n").into_bytes()
-    }
-
-    fn with_password() -> Credentials {
-        Credentials {
-            user: None,
-            password: Some("secret".into()),
-        }
-    }
-
-    #[test]
-    fn auth_goes_alone_and_the_rest_follows() {
-        let mut handshake = Handshake::new(
-            &with_password(),
-            Protocol::Resp3,
-            Some(ID.into()),
-            Vec::new(),
-            Timestamp::ZERO,
-        );
-        assert_eq!(
-            handshake.take_output(),
-            b"*2\r\n$4\r\nAUTH\r\n$6\r\nsecret\r\n"
-        );
-        assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Continue);
-        let rest = handshake.take_output();
-        assert!(rest.starts_with(b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"));
-        assert_eq!(
-            handshake.on_reply(b"%1\r\n+proto\r\n:3\r\n"),
-            HandshakeStep::Pending
-        );
-        assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Pending);
-        assert_eq!(handshake.on_reply(&id_reply()), HandshakeStep::Pending);
-        assert_eq!(handshake.on_reply(b":12\r\n"), HandshakeStep::Pending);
-        let info = b"=25\r\ntxt:id=12 addr=10.0.0.1:9\r\n";
-        assert_eq!(handshake.on_reply(info), HandshakeStep::Ready);
-        let id = ClientId {
-            number: 12,
-            address: Some("10.0.0.1:9".into()),
-        };
-        assert_eq!(handshake.client_id(), Some(&id));
-    }
-
-    #[test]
-    fn earlier_connections_are_killed_before_this_one_is_used_d9() {
-        let mut handshake = Handshake::new(
-            &Credentials::default(),
-            Protocol::Resp2,
-            None,
-            [3, 99, 12]
-                .map(|number| {
-                    let address = None;
-                    Fence::new(ClientId { number, address }, Timestamp::ZERO)
-                })
-                .to_vec(),
-            Timestamp::ZERO.after(std::time::Duration::from_secs(1)),
-        );
-        handshake.take_output();
-        for reply in [&b"+OK\r\n"[..], &id_reply()] {
-            assert_eq!(handshake.on_reply(reply), HandshakeStep::Pending);
-        }
-        assert_eq!(handshake.on_reply(b":13\r\n"), HandshakeStep::Pending);
-        let unknown = b"-ERR Unknown subcommand or wrong number of arguments for 'INFO'\r\n";
-        assert_eq!(handshake.on_reply(unknown), HandshakeStep::Continue);
-        // 99 was given by a process that has ended since: nobody's connection is killed for it.
-        assert_eq!(handshake.take_output(), b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$1\r\n3\r\n*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$2\r\n12\r\n");
-        assert_eq!(handshake.on_reply(b":1\r\n"), HandshakeStep::Pending);
-        assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Ready);
-    }
-
-    #[test]
-    fn another_node_at_the_address_is_refused_t13() {
-        let mut handshake = Handshake::new(
-            &Credentials::default(),
-            Protocol::Resp2,
-            Some("f".repeat(40).into()),
-            Vec::new(),
-            Timestamp::ZERO,
-        );
-        assert_eq!(handshake.on_reply(b"+OK\r\n"), HandshakeStep::Pending);
-        assert_eq!(
-            handshake.on_reply(&id_reply()),
-            HandshakeStep::Failed(HandshakeFailure::WrongNode(ID.to_owned()))
-        );
-    }
-
-    #[test]
-    fn refusals_mean_feature_absent_but_not_for_authentication_f1() {
-        let mut handshake = Handshake::new(
-            &Credentials::default(),
-            Protocol::Resp2,
-            Some(ID.into()),
-            Vec::new(),
-            Timestamp::ZERO,
-        );
-        for _ in ["CLIENT SETNAME", "CLUSTER MYID", "CLIENT ID"] {
-            let step = handshake.on_reply(b"-NOPERM no\r\n");
-            assert_eq!(step, HandshakeStep::Pending);
-        }
-        assert_eq!(handshake.on_reply(b"-NOPERM no\r\n"), HandshakeStep::Ready);
-
-        let mut handshake = Handshake::new(
-            &Credentials::default(),
-            Protocol::Resp2,
-            None,
-            Vec::new(),
-            Timestamp::ZERO,
-        );
-        assert!(matches!(
-            handshake.on_reply(b"-NOAUTH Authentication required.\r\n"),
-            HandshakeStep::Failed(HandshakeFailure::Authentication(_))
-        ));
-
-        let mut handshake = Handshake::new(
-            &with_password(),
-            Protocol::Resp2,
-            None,
-            Vec::new(),
-            Timestamp::ZERO,
-        );
-        assert!(matches!(
-            handshake.on_reply(b"-WRONGPASS x\r\n"),
-            HandshakeStep::Failed(HandshakeFailure::Authentication(_))
-        ));
-
-        let mut handshake = Handshake::new(
-            &Credentials::default(),
-            Protocol::Resp3,
-            None,
-            Vec::new(),
-            Timestamp::ZERO,
-        );
-        assert_eq!(
-            handshake.on_reply(b"-ERR unknown command `HELLO`\r\n"),
-            HandshakeStep::Failed(HandshakeFailure::NoResp3)
-        );
-    }
-
-    #[test]
-    fn a_node_without_room_is_neither_a_wrong_password_nor_an_old_version() {
-        let full = b"-ERR max number of clients reached\r\n";
-        for credentials in [Credentials::default(), with_password()] {
-            for protocol in [Protocol::Resp2, Protocol::Resp3] {
-                let step =
-                    Handshake::new(&credentials, protocol, None, Vec::new(), Timestamp::ZERO)
-                        .on_reply(full);
-                assert!(
-                    matches!(step, HandshakeStep::Failed(HandshakeFailure::Unexpected(_))),
-                    "{step:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_password_the_node_does_not_want_is_no_fault() {
-        let mut handshake = Handshake::new(
-            &with_password(),
-            Protocol::Resp2,
-            None,
-            Vec::new(),
-            Timestamp::ZERO,
-        );
-        let reply = b"-ERR AUTH <password> called without any password configured for the default user. Are you sure?\r\n";
-        assert_eq!(handshake.on_reply(reply), HandshakeStep::Continue);
-    }
-
-    #[test]
-    fn the_password_is_never_printed_z7() {
-        assert!(!format!("{:?}", with_password()).contains("secret"));
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@ use super::buffer::{give_back, take_off};
 use super::fence::ClientId;
 use super::handshake::Handshake;
 use super::owed::{InFlight, Owed, Passage};
+use super::private::Private;
+use super::tracks::Tracks;
 use crate::engine::{NodeKey, RequestKey, SessionKey};
 use crate::resp::{Protocol, ReplyScanner};
 use crate::time::Timestamp;
@@ -27,6 +29,8 @@ pub enum LinkPhase {
     Handshaking(Box<Handshake>),
     /// Carries requests.
     Ready,
+    /// Carries subscriptions, and nothing else.
+    Feeding,
     /// Gone; kept only until the shell has noticed.
     Closed,
 }
@@ -38,8 +42,12 @@ pub struct Link {
     pub node: NodeKey,
     /// RESP version spoken on it.
     pub protocol: Protocol,
+    /// The database it is in, from its handshake on [N21].
+    pub database: u16,
     /// Carries no requests: it only shows whether the node answers [HL2].
     pub probe: bool,
+    /// Carries no requests, but subscriptions of many sessions [U1].
+    pub feed: bool,
     /// Where it is in its life.
     pub phase: LinkPhase,
     /// Requests that wait for the link to become ready, in order.
@@ -64,8 +72,12 @@ pub struct Link {
     pub queue_error: Vec<u8>,
     /// Is not to be read until a client has caught up.
     pub held: bool,
-    /// Takes no further requests: its node is not known any more, or it is for one upload.
+    /// Takes no further requests of everybody: its node is not known any more, or it is for one upload, or private.
     pub detached: bool,
+    /// Carries the commands of one session at a time.
+    pub private: Option<Private>,
+    /// Belongs to a session that tracks keys.
+    pub tracks: Option<Tracks>,
     /// For sessions with big requests or replies: closed when it is not used.
     pub bulk: bool,
     /// Carries nothing but the request that this session is in the middle of sending.
@@ -89,7 +101,9 @@ impl Link {
         Self {
             node,
             protocol,
+            database: 0,
             probe: false,
+            feed: false,
             phase: LinkPhase::Connecting,
             waiting: VecDeque::new(),
             dirty: false,
@@ -103,6 +117,8 @@ impl Link {
             queue_error: Vec::new(),
             held: false,
             detached: false,
+            private: None,
+            tracks: None,
             bulk: false,
             uploads: None,
             uploaded: 0,
@@ -124,6 +140,50 @@ impl Link {
         }
     }
 
+    /// As [`Self::connecting`], for a connection that is lent to one session at a time.
+    #[must_use]
+    pub fn private(node: NodeKey, protocol: Protocol, now: Timestamp) -> Self {
+        Self {
+            detached: true,
+            private: Some(Private::default()),
+            ..Self::connecting(node, protocol, now)
+        }
+    }
+
+    /// As [`Self::connecting`], for a connection of a session that tracks keys.
+    #[must_use]
+    pub fn tracking(node: NodeKey, protocol: Protocol, tracks: Tracks, now: Timestamp) -> Self {
+        Self {
+            tracks: Some(tracks),
+            ..Self::connecting(node, protocol, now)
+        }
+    }
+
+    /// As [`Self::connecting`], for a connection that will have subscriptions. What is said on it is the same in both versions of
+    /// the protocol but for a byte; RESP2 is spoken by every server.
+    #[must_use]
+    pub fn feeding(node: NodeKey, now: Timestamp) -> Self {
+        Self {
+            feed: true,
+            ..Self::connecting(node, Protocol::Resp2, now)
+        }
+    }
+
+    /// Whether it is being connected, or introduces itself.
+    #[must_use]
+    pub const fn is_coming(&self) -> bool {
+        matches!(
+            self.phase,
+            LinkPhase::Connecting | LinkPhase::Handshaking(_)
+        )
+    }
+
+    /// Whether it is a feed that can be talked to.
+    #[must_use]
+    pub const fn is_feeding(&self) -> bool {
+        matches!(self.phase, LinkPhase::Feeding)
+    }
+
     /// Whether requests can be sent now.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
@@ -132,7 +192,10 @@ impl Link {
 
     /// Appends a request and notes the reply it is owed.
     pub fn push(&mut self, owed: Owed, request: &[u8], now: Timestamp) {
-        debug_assert!(self.is_ready(), "requests wait until the handshake is over");
+        debug_assert!(
+            self.is_ready() || self.is_feeding(),
+            "requests wait until the handshake is over"
+        );
         if self.in_flight.is_empty() {
             self.progress = now;
         }
@@ -236,11 +299,18 @@ impl Link {
         let watched = self.in_flight.iter().enumerate().skip(self.unwatched);
         watched
             .filter_map(|(position, entry)| match entry.owed {
-                Owed::Request(request) | Owed::Unit(request) => Some((position, request)),
+                Owed::Request(request) | Owed::Unit(request) | Owed::Watch(request) => {
+                    Some((position, request))
+                }
                 Owed::Orphan(_)
+                | Owed::Blocked(_)
                 | Owed::Queued { .. }
+                | Owed::Select(_)
                 | Owed::Asking
+                | Owed::Nobody
                 | Owed::Probe
+                | Owed::Subscribe(_)
+                | Owed::Unsubscribe(_)
                 | Owed::Fence => None,
             })
             .next()
@@ -273,8 +343,20 @@ impl Link {
         self.log.get(start..end).unwrap_or_default()
     }
 
+    /// As [`Self::pop`], if the oldest reply owed is that to a request: `entry`.
+    #[inline(always)]
+    pub fn pop_request(&mut self, entry: &InFlight) {
+        debug_assert!(
+            matches!(entry.owed, Owed::Request(_))
+                && self.oldest().is_some_and(|oldest| oldest.end == entry.end),
+            "the oldest one, and a request"
+        );
+        self.in_flight.pop_front();
+        self.unwatched = self.unwatched.saturating_sub(1);
+        self.answered = entry.end;
+    }
+
     /// Removes the oldest reply owed. The bytes of its request stay until [`Self::release_answered`].
-    #[inline]
     pub fn pop(&mut self) -> Option<InFlight> {
         let entry = self.in_flight.pop_front()?;
         self.unwatched = self.unwatched.saturating_sub(1);
@@ -328,6 +410,27 @@ impl Link {
     #[must_use]
     pub const fn is_written(&self, entry: &InFlight) -> bool {
         entry.end <= self.written
+    }
+
+    /// Whether the kernel accepted all of it but for the last `rest` bytes, or more.
+    #[must_use]
+    pub const fn is_written_but_for(&self, entry: &InFlight, rest: usize) -> bool {
+        entry.end <= self.written + rest as u64
+    }
+
+    /// The request that waits at the node for as long as it takes.
+    #[must_use]
+    pub fn blocked(&self) -> Option<RequestKey> {
+        match self.oldest()?.owed {
+            Owed::Blocked(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.blocked().is_some()
     }
 
     /// Whether the node may be about to execute a request: one was wholly written and is not answered.

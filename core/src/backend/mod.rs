@@ -15,12 +15,16 @@ mod fence;
 mod handshake;
 mod link;
 mod owed;
+mod private;
+mod tracks;
 
 pub use buffer::{give_back, take_off};
 pub use credentials::Credentials;
 pub use fence::{ClientId, Fence};
-pub use handshake::{Handshake, HandshakeFailure};
+pub use handshake::{Handshake, HandshakeFailure, Identity};
 pub use link::{HANDED_OVER, Link, LinkPhase};
 pub use owed::{InFlight, Owed, Passage};
+pub use private::Private;
+pub use tracks::Tracks;
 
 pub(crate) use handshake::HandshakeStep;

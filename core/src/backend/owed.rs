@@ -1,6 +1,6 @@
 //! What a node owes on a link.
 
-use crate::engine::RequestKey;
+use crate::engine::{RequestKey, TopicKey};
 
 /// What a reply owed by the node is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,14 @@ pub enum Owed {
     Orphan(RequestKey),
     /// The reply to EXEC, of a request that is a transaction.
     Unit(RequestKey),
+    /// The reply of a request that waits at the node for as long as it takes [B12].
+    Blocked(RequestKey),
+    /// The reply to a WATCH.
+    Watch(RequestKey),
+    /// The reply to a SELECT, over the private link of a session that has keys watched.
+    Select(RequestKey),
+    /// The reply to an UNWATCH or CLIENT UNBLOCK of the proxy's own: swallowed [W4] [B9].
+    Nobody,
     /// The reply to MULTI, or to a command of a transaction before its EXEC: swallowed.
     Queued {
         /// How many replies later that to EXEC comes.
@@ -20,8 +28,34 @@ pub enum Owed {
     Asking,
     /// The reply to a PING that shows whether the node is alive [HL2].
     Probe,
+    /// On a feed: what is said to the subscription of a topic.
+    Subscribe(TopicKey),
+    /// On a feed: the same to its end; for a sharded channel, and to the PING behind it.
+    Unsubscribe(TopicKey),
     /// The reply to the CLIENT KILL of a connection that was given up: swallowed [D9].
     Fence,
+}
+
+impl Owed {
+    /// The request that it answers, if a client waits for it.
+    #[must_use]
+    pub const fn request(self) -> Option<RequestKey> {
+        match self {
+            Self::Request(request)
+            | Self::Unit(request)
+            | Self::Blocked(request)
+            | Self::Watch(request)
+            | Self::Select(request) => Some(request),
+            Self::Orphan(_)
+            | Self::Nobody
+            | Self::Queued { .. }
+            | Self::Asking
+            | Self::Probe
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_)
+            | Self::Fence => None,
+        }
+    }
 }
 
 /// One reply owed by the node.

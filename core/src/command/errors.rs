@@ -2,6 +2,7 @@
 //! `commandCheckArity` of Redis 7.0 and later; checked against 7.0, 8.2 and Valkey 9.1).
 
 use super::Spec;
+use super::learned::objection;
 use crate::resp::{Args, write};
 
 /// The bytes of a name or of all arguments together that an error message repeats.
@@ -18,12 +19,15 @@ pub fn write_arity_error(spec: &Spec, out: &mut Vec<u8>) {
     write::error(out, text.as_bytes());
 }
 
-/// `ERR proxy: command 'config|set' is not supported through this proxy`.
+/// `ERR proxy: command 'config|set' is not supported through this proxy`; for a learned command with the reason [O13].
 pub fn write_not_supported(spec: &Spec, out: &mut Vec<u8>) {
+    let reason = spec.is_learned().then(|| objection(spec)).flatten();
     let text = [
         "ERR proxy: command '",
         spec.name,
         "' is not supported through this proxy",
+        reason.map_or("", |_| ": "),
+        reason.unwrap_or_default(),
     ]
     .concat();
     write::error(out, text.as_bytes());

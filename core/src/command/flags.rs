@@ -1,7 +1,7 @@
 //! Command flags and ACL categories as bit sets, with the names servers use for them.
 
 /// Flags of a command: one bit for each name of [`Flags::NAMES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flags(pub(super) u32);
 
 impl Flags {
@@ -32,14 +32,28 @@ impl Flags {
     ];
     /// May change data.
     pub const WRITE: Self = Self(1);
+    /// Only reads data.
+    pub const READONLY: Self = Self(1 << 1);
     /// Comes from a module.
     pub const MODULE: Self = Self(1 << 3);
+    /// For administrators.
+    pub const ADMIN: Self = Self(1 << 4);
+    /// About channels.
+    pub const PUBSUB: Self = Self(1 << 5);
+    /// Refused in scripts.
+    pub const NOSCRIPT: Self = Self(1 << 6);
+    /// May wait at the server.
+    pub const BLOCKING: Self = Self(1 << 7);
     /// Allowed before authentication.
     pub const NO_AUTH: Self = Self(1 << 14);
+    /// May reach replicas though it is no write.
+    pub const MAY_REPLICATE: Self = Self(1 << 15);
     /// A call without keys is not an error.
     pub const NO_MANDATORY_KEYS: Self = Self(1 << 16);
     /// Refused inside `MULTI`.
     pub const NO_MULTI: Self = Self(1 << 19);
+    /// First key, last key and step do not say where the keys are.
+    pub const MOVABLE_KEYS: Self = Self(1 << 20);
 
     /// Whether all flags of `other` are set.
     #[must_use]
@@ -54,7 +68,7 @@ impl Flags {
 }
 
 /// ACL categories of a command: one bit for each name of [`Categories::NAMES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Categories(pub(super) u32);
 
 impl Categories {
@@ -83,6 +97,9 @@ impl Categories {
         "scripting",
         "array",
     ];
+
+    /// For administrators.
+    pub const ADMIN: Self = Self(1 << 13);
 
     /// The category of that name, without case; none if servers have no such category.
     #[must_use]

@@ -1,34 +1,42 @@
 //! The `COMMAND` family, answered from the static table in the shape of Redis 7.0: entries of ten elements, sets and maps where
-//! the client speaks RESP3. Commands the proxy refuses are left out, so that no client is led to use them.
+//! the client speaks RESP3. Commands the proxy refuses are left out, so that no client is led to use them. Learned commands are shown
+//! as the servers told of them, but in `COMMAND DOCS`, which says nothing of them.
 
 use super::docs::{MODULE_NAME, write_doc};
 use super::glob::glob_match;
 use super::key_spec::{BeginSearch, FindKeys, KeyFlags, KeySpec};
-use super::keys::{KeyList, KeyOutcome, each_key, extract_keys};
+use super::keys::{KeyList, KeyOutcome, by_specs, each_key, extract_keys};
+use super::learned::{Learned, LearnedTable};
 use super::lookup::{Lookup, lookup, subcommand};
-use super::{Categories, Class, Flags, Spec, TABLE, id};
+use super::{Categories, Class, Flags, KeyRule, Spec, TABLE, id};
 use super::{write_arity_error, write_unknown_subcommand};
 use crate::resp::{ArgRange, Args, Protocol, write};
 
 /// Appends the answer to `COMMAND` or one of its subcommands; `args` are those of the whole request.
 ///
 /// Errors that the engine's own checks would have found first (arity, unknown subcommand) are answered too.
-pub fn reply_command(args: Args<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+pub fn reply_command(
+    args: Args<'_>,
+    learned: &LearnedTable,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) {
     let spec = match lookup(args) {
         Lookup::Known(spec) if !spec.arity_ok(args.len()) => return write_arity_error(spec, out),
         Lookup::Known(spec) => spec,
         _ => return write_unknown_subcommand(args, out),
     };
     match spec.id {
-        id::COMMAND => write_entries(protocol, out),
+        id::COMMAND => write_entries(learned, protocol, out),
         id::COMMAND_COUNT => {
-            write::integer(out, i64::try_from(commands().count()).unwrap_or(i64::MAX));
+            let count = commands().count() + offered(learned).count();
+            write::integer(out, i64::try_from(count).unwrap_or(i64::MAX));
         }
-        id::COMMAND_LIST => list(args, out),
-        id::COMMAND_INFO => info(args, protocol, out),
+        id::COMMAND_LIST => list(args, learned, out),
+        id::COMMAND_INFO => info(args, learned, protocol, out),
         id::COMMAND_DOCS => docs(args, protocol, out),
-        id::COMMAND_GETKEYS => get_keys(args, None, out),
-        id::COMMAND_GETKEYSANDFLAGS => get_keys(args, Some(protocol), out),
+        id::COMMAND_GETKEYS => get_keys(args, learned, None, out),
+        id::COMMAND_GETKEYSANDFLAGS => get_keys(args, learned, Some(protocol), out),
         id::COMMAND_HELP => help(out),
         _ => write_unknown_subcommand(args, out),
     }
@@ -42,6 +50,19 @@ pub(super) fn shown(specs: &'static [Spec]) -> impl Iterator<Item = &'static Spe
 /// All commands the proxy offers, without subcommands.
 fn commands() -> impl Iterator<Item = &'static Spec> + Clone {
     shown(&TABLE).filter(|spec| !spec.name.contains('|'))
+}
+
+/// The learned commands the proxy offers.
+fn offered(learned: &LearnedTable) -> impl Iterator<Item = &Learned> + Clone {
+    learned
+        .iter()
+        .filter(|learned| learned.spec.class != Class::Forbidden)
+}
+
+/// What the proxy offers of the subcommands of a learned container.
+fn offered_subcommands(container: &Learned) -> impl Iterator<Item = &'static Spec> + Clone {
+    let subcommands = container.subcommands.iter().copied();
+    subcommands.filter(|spec| spec.class != Class::Forbidden)
 }
 
 /// The command or subcommand of that full name (`config|get`), if the proxy offers it.
@@ -60,25 +81,60 @@ fn by_full_name(name: &[u8]) -> Option<&'static Spec> {
 
 // === COMMAND, COMMAND INFO ===
 
-fn write_entries(protocol: Protocol, out: &mut Vec<u8>) {
-    write::array(out, commands().count());
+fn write_entries(learned: &LearnedTable, protocol: Protocol, out: &mut Vec<u8>) {
+    write::array(out, commands().count() + offered(learned).count());
     commands().for_each(|spec| write_entry(spec, protocol, out));
+    offered(learned).for_each(|learned| write_learned(learned, protocol, out));
 }
 
-fn info(args: Args<'_>, protocol: Protocol, out: &mut Vec<u8>) {
+fn info(args: Args<'_>, learned: &LearnedTable, protocol: Protocol, out: &mut Vec<u8>) {
     if args.len() == 2 {
-        return write_entries(protocol, out);
+        return write_entries(learned, protocol, out);
     }
     write::array(out, args.len() - 2);
     for name in args.iter().skip(2) {
         match by_full_name(name) {
             Some(spec) => write_entry(spec, protocol, out),
-            None => write::null(out, protocol),
+            None => write_learned_by_name(name, learned, protocol, out),
         }
     }
 }
 
+fn write_learned_by_name(
+    name: &[u8],
+    learned: &LearnedTable,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) {
+    let mut words = name.splitn(2, |byte| *byte == b'|');
+    let command = words
+        .next()
+        .and_then(|name| learned.find(name))
+        .filter(|command| command.spec.class != Class::Forbidden);
+    match (command, words.next()) {
+        (Some(command), None) => write_learned(command, protocol, out),
+        (Some(container), Some(word)) => match container.subcommand(word) {
+            Some(spec) if spec.class != Class::Forbidden => write_entry(spec, protocol, out),
+            _ => write::null(out, protocol),
+        },
+        (None, _) => write::null(out, protocol),
+    }
+}
+
+fn write_learned(learned: &Learned, protocol: Protocol, out: &mut Vec<u8>) {
+    write_entry_with(learned.spec, offered_subcommands(learned), protocol, out);
+}
+
 fn write_entry(spec: &Spec, protocol: Protocol, out: &mut Vec<u8>) {
+    write_entry_with(spec, shown(spec.subcommand_specs()), protocol, out);
+}
+
+fn write_entry_with(
+    spec: &Spec,
+    subcommands: impl Iterator<Item = &'static Spec> + Clone,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) {
     write::array(out, 10);
     write::bulk(out, spec.name.as_bytes());
     write::integer(out, i64::from(spec.arity));
@@ -95,7 +151,6 @@ fn write_entry(spec: &Spec, protocol: Protocol, out: &mut Vec<u8>) {
     spec.keys
         .iter()
         .for_each(|key_spec| write_key_spec(key_spec, protocol, out));
-    let subcommands = shown(spec.subcommand_specs());
     match subcommands.clone().count() {
         // Servers send the empty list as a set and a filled one as an array.
         0 => write::set(out, 0, protocol),
@@ -202,8 +257,11 @@ enum Filter<'a> {
 impl Filter<'_> {
     fn admits(&self, spec: &Spec) -> bool {
         match self {
+            // Servers do not tell of which module a learned one is.
             Self::Module(name) => {
-                spec.flags.contains(Flags::MODULE) && *name == MODULE_NAME.as_bytes()
+                spec.flags.contains(Flags::MODULE)
+                    && !spec.is_learned()
+                    && *name == MODULE_NAME.as_bytes()
             }
             // A category no server knows is in no command.
             Self::Category(category) => {
@@ -214,15 +272,21 @@ impl Filter<'_> {
     }
 }
 
-fn list(args: Args<'_>, out: &mut Vec<u8>) {
+fn list(args: Args<'_>, learned: &LearnedTable, out: &mut Vec<u8>) {
     if args.len() == 2 {
-        write::array(out, commands().count());
-        commands().for_each(|spec| write::bulk(out, spec.name.as_bytes()));
+        let learned = offered(learned).map(|learned| learned.spec);
+        let all = commands().chain(learned);
+        write::array(out, all.clone().count());
+        all.for_each(|spec| write::bulk(out, spec.name.as_bytes()));
         return;
     }
     match filter(args) {
         Some(filter) => {
+            let learned = offered(learned).flat_map(|learned| {
+                std::iter::once(learned.spec).chain(offered_subcommands(learned))
+            });
             let names = shown(&TABLE)
+                .chain(learned)
                 .filter(|spec| filter.admits(spec))
                 .map(|spec| spec.name.as_bytes());
             write::array(out, names.clone().count());
@@ -264,15 +328,25 @@ fn inner_call(args: Args<'_>) -> (Vec<u8>, Vec<ArgRange>) {
 }
 
 /// Replies with the keys of the call in the arguments from 2 on; with their flags too if `flags_in` names the protocol for them.
-fn get_keys(args: Args<'_>, flags_in: Option<Protocol>, out: &mut Vec<u8>) {
+fn get_keys(args: Args<'_>, learned: &LearnedTable, flags_in: Option<Protocol>, out: &mut Vec<u8>) {
     let (bytes, ranges) = inner_call(args);
     let call = Args::new(&bytes, &ranges);
-    let spec = match lookup(call) {
+    let found = match lookup(call) {
+        Lookup::UnknownCommand => learned.lookup(call),
+        found => found,
+    };
+    let spec = match found {
         Lookup::Known(spec) | Lookup::MissingSubcommand(spec) if spec.class != Class::Forbidden => {
             spec
         }
         _ => return write::error(out, b"ERR Invalid command specified"),
     };
+    if spec.rule == KeyRule::AskServer {
+        return write::error(
+            out,
+            b"ERR proxy: only the servers can tell the keys of this command",
+        );
+    }
     if !spec
         .keys
         .iter()
@@ -289,6 +363,10 @@ fn get_keys(args: Args<'_>, flags_in: Option<Protocol>, out: &mut Vec<u8>) {
     let mut keys = KeyList::new();
     match extract_keys(spec, call, &mut keys) {
         KeyOutcome::Keys => {}
+        // The servers do not care about the last value here.
+        KeyOutcome::OddArguments => {
+            by_specs(spec, call, &mut keys);
+        }
         _ if spec.flags.contains(Flags::NO_MANDATORY_KEYS) => {}
         _ => return write::error(out, b"ERR Invalid arguments specified for command"),
     }

@@ -30,7 +30,7 @@ pub enum BeginSearch {
 }
 
 /// Which arguments of a group are keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FindKeys {
     /// All up to a last one.
     Range {
@@ -55,7 +55,7 @@ pub enum FindKeys {
 }
 
 /// What a command does with the keys of a group: one bit for each name of [`KeyFlags::NAMES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyFlags(pub(super) u16);
 
 impl KeyFlags {
@@ -74,6 +74,7 @@ impl KeyFlags {
         "variable_flags",
     ];
     pub(super) const NOT_KEY: Self = Self(1 << 8);
+    pub(super) const INCOMPLETE: Self = Self(1 << 9);
     pub(super) const VARIABLE: Self = Self(1 << 10);
     pub(super) const RO_ACCESS: Self = Self(1 | 1 << 4);
     pub(super) const RW_ACCESS_UPDATE: Self = Self(1 << 1 | 1 << 4 | 1 << 5);

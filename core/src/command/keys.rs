@@ -14,6 +14,8 @@ pub enum KeyOutcome {
     NoKeys,
     /// The call is malformed: forward it unchanged to any primary, which words the error [K4].
     Verbatim,
+    /// Only a server can tell, by `COMMAND GETKEYS` [K17].
+    AskServer,
     /// Keys and values do not come in pairs: an arity error, [`super::write_arity_error`].
     OddArguments,
 }
@@ -99,11 +101,14 @@ fn by_rule(spec: &Spec, args: Args<'_>, out: &mut KeyList) -> KeyOutcome {
         KeyRule::GeoStore(from) => first_and(args, geo_store(args, usize::from(from)), out),
         KeyRule::Migrate => migrate(args, out),
         KeyRule::Stralgo => stralgo(spec, args, out),
+        // Of a name alone servers do not answer the question.
+        KeyRule::AskServer if args.len() < 2 => KeyOutcome::NoKeys,
+        KeyRule::AskServer => KeyOutcome::AskServer,
     }
 }
 
 /// The union of all specifications [K5].
-fn by_specs(spec: &Spec, args: Args<'_>, out: &mut KeyList) -> KeyOutcome {
+pub(super) fn by_specs(spec: &Spec, args: Args<'_>, out: &mut KeyList) -> KeyOutcome {
     for key_spec in spec.keys {
         match key_spec.evaluate(args) {
             Found::Keys(range) => out.extend(range),
@@ -122,27 +127,27 @@ fn is_word(arg: &[u8], word: &[u8]) -> bool {
 struct StreamOptions {
     /// Position of `STREAMS`, if the options lead to it.
     streams: Option<usize>,
-    /// `BLOCK` is among the options.
-    blocks: bool,
+    /// Position of what follows the last `BLOCK`, if that is among the options.
+    block: Option<usize>,
 }
 
 /// Walks the options, so that a group, a consumer or a stream may be called `STREAMS` or `BLOCK`. Both commands take the same
 /// walk, as in the servers' `xreadGetKeys`; the option the command does not have is then refused by the server that owns the
 /// keys.
 fn stream_options(args: Args<'_>) -> StreamOptions {
-    let mut blocks = false;
+    let mut block = None;
     let mut at = 1;
     while let Some(arg) = args.get(at) {
         if is_word(arg, b"STREAMS") {
             return StreamOptions {
                 streams: Some(at),
-                blocks,
+                block,
             };
         }
         at += if is_word(arg, b"COUNT") || is_word(arg, b"CLAIM") {
             2
         } else if is_word(arg, b"BLOCK") {
-            blocks = true;
+            block = Some(at + 1);
             2
         } else if is_word(arg, b"GROUP") {
             3
@@ -154,8 +159,13 @@ fn stream_options(args: Args<'_>) -> StreamOptions {
     }
     StreamOptions {
         streams: None,
-        blocks,
+        block,
     }
+}
+
+/// Position of the argument that says how long `XREAD` or `XREADGROUP` blocks; of several the last one counts.
+pub(super) fn block_at(args: Args<'_>) -> Option<usize> {
+    stream_options(args).block
 }
 
 /// N keys and N ids follow `STREAMS`; anything else is a syntax error for the server to word.
@@ -270,7 +280,7 @@ fn stralgo(spec: &Spec, args: Args<'_>, out: &mut KeyList) -> KeyOutcome {
 #[inline]
 #[must_use]
 pub fn effective_class(spec: &Spec, args: Args<'_>) -> Class {
-    if spec.blocks_if_block && stream_options(args).blocks {
+    if spec.blocks_if_block && stream_options(args).block.is_some() {
         Class::Blocking
     } else {
         spec.class

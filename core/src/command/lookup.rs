@@ -104,6 +104,15 @@ impl Folded {
         })
     }
 
+    /// That of a name that is known to be one.
+    pub(super) fn of_name(name: &str) -> Self {
+        Self::new(name.as_bytes()).unwrap_or(Self {
+            head: 0,
+            tail: 0,
+            len: 0,
+        })
+    }
+
     /// The slot in `SLOTS`. `hash_of` of scripts/generate_commands.py is the same arithmetic: it picked `SEED` so that no two
     /// command names share a slot.
     #[inline]

@@ -16,11 +16,13 @@ pub mod glob;
 mod introspect;
 mod key_spec;
 mod keys;
+pub mod learned;
 mod lookup;
 #[rustfmt::skip]
 mod table;
 #[cfg(test)]
 mod tests;
+mod timeout;
 
 pub use errors::{
     write_arity_error, write_not_supported, write_unknown_command, write_unknown_subcommand,
@@ -31,13 +33,14 @@ pub use key_spec::{BeginSearch, FindKeys, KeyFlags, KeySpec};
 pub use keys::{KeyList, KeyOutcome, effective_class, extract_keys, is_idempotent};
 pub use lookup::{Lookup, find, lookup};
 pub use table::{COMMAND_COUNT, TABLE, id};
+pub use timeout::{timeout, write_with_timeout};
 
 /// The place of a command in [`TABLE`]; the constants of [`id`] name them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(u16);
 
 impl CommandId {
-    /// The index into [`TABLE`], below [`COMMAND_COUNT`].
+    /// The index into [`TABLE`], below [`COMMAND_COUNT`]; for [`Self::LEARNED`] that number itself.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -46,7 +49,8 @@ impl CommandId {
     /// What the table says of this command.
     #[must_use]
     pub fn spec(self) -> &'static Spec {
-        // Ids are only made by the generator, which numbers the entries of the table.
+        // Ids are only made by the generator, which numbers the entries of the table; the one that learned commands share is not
+        // asked.
         &TABLE[self.index()]
     }
 }
@@ -101,12 +105,14 @@ pub enum KeyRule {
     Migrate,
     /// `STRALGO LCS`: the two arguments after `KEYS`; with `STRINGS` there is no key.
     Stralgo,
+    /// Only the servers' code knows: that of a module [K17].
+    AskServer,
 }
 
 /// What the proxy knows about one command or subcommand.
 #[derive(Debug)]
 pub struct Spec {
-    /// The entry's own place in [`TABLE`].
+    /// The entry's own place in [`TABLE`], or [`CommandId::LEARNED`].
     pub id: CommandId,
     /// Full name in lower case; `config|get` for a subcommand.
     pub name: &'static str,
@@ -165,6 +171,17 @@ impl Spec {
     #[must_use]
     pub const fn is_write(&self) -> bool {
         !self.readonly && (self.flags.contains(Flags::WRITE) || !self.idempotent)
+    }
+
+    /// Whether CLIENT PAUSE with WRITE holds it: the servers' commands that write or may replicate (doc: CLIENT PAUSE).
+    #[must_use]
+    pub const fn is_held_by_write_pause(&self) -> bool {
+        self.flags.contains(Flags::WRITE)
+            || self.flags.contains(Flags::MAY_REPLICATE)
+            || matches!(
+                self.id,
+                id::EVAL | id::EVALSHA | id::FCALL | id::PUBLISH | id::SPUBLISH | id::PFCOUNT
+            )
     }
 
     /// The word that follows the container's name, or the whole name of a command that is not a subcommand.

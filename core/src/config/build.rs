@@ -2,13 +2,13 @@
 
 use super::fault::{Fault, Origin};
 use super::keys;
-use super::source::{Raw, Settings, layer};
+use super::source::{Raw, Setting, Settings, layer};
 use super::typed::{Reader, as_text};
 use super::{
     Config, ConfigError, Flag, LimitsConfig, ListenerConfig, LogConfig, LogFormat, LogLevel,
     Sources, UpstreamConfig,
 };
-use crate::local::OnUncertain;
+use crate::local::{OnUncertain, PubSubGap, ShardMove};
 use crate::topology::{Address, AddressMap, AddressRule};
 use std::net::SocketAddr;
 
@@ -30,6 +30,7 @@ pub(super) fn build(sources: Sources<'_>) -> Result<Config, ConfigError> {
             Flag::Listen => (keys::LISTENER_LISTEN.path, "--listen"),
             Flag::Admin => (keys::ADMIN_LISTEN.path, "--admin"),
             Flag::Cluster => (keys::UPSTREAM_CLUSTER.path, "--cluster"),
+            Flag::Server => (keys::UPSTREAM_SERVER.path, "--server"),
         };
         settings.add_flag(path, name, value);
     }
@@ -91,7 +92,9 @@ impl Reader<'_> {
             announce: self.optional_address(&keys::LISTENER_ANNOUNCE, table),
             cluster_emulation: self.switch(&keys::LISTENER_CLUSTER_EMULATION, table),
             admin_commands: self.switch(&keys::LISTENER_ADMIN_COMMANDS, table),
+            monitor: self.switch(&keys::LISTENER_MONITOR, table),
             split: self.switch(&keys::LISTENER_SPLIT, table),
+            cross_slot_reads: self.switch(&keys::LISTENER_CROSS_SLOT_READS, table),
             fanout_requires_full_coverage: self
                 .switch(&keys::LISTENER_FANOUT_REQUIRES_FULL_COVERAGE, table),
             fanout_partial: self.switch(&keys::LISTENER_FANOUT_PARTIAL, table),
@@ -99,6 +102,16 @@ impl Reader<'_> {
                 "close" => OnUncertain::Close,
                 _ => OnUncertain::Error,
             },
+            ssubscribe_cross_slot: self.switch(&keys::LISTENER_SSUBSCRIBE_CROSS_SLOT, table),
+            pubsub_gap: match self.choice(&keys::LISTENER_PUBSUB_GAP, table) {
+                "silent" => PubSubGap::Silent,
+                _ => PubSubGap::Close,
+            },
+            ssub_move: match self.choice(&keys::LISTENER_SSUB_MOVE, table) {
+                "forward" => ShardMove::Forward,
+                _ => ShardMove::Resubscribe,
+            },
+            tracking: self.switch(&keys::LISTENER_TRACKING, table),
         }
     }
 
@@ -119,6 +132,8 @@ impl Reader<'_> {
     fn upstream(&mut self) -> UpstreamConfig {
         let upstream = UpstreamConfig {
             seeds: self.seeds(),
+            server: self.server(),
+            sentinel: self.sentinel(),
             user: self
                 .text(&keys::UPSTREAM_USER, 0)
                 .map(|(_, user)| user.to_owned()),
@@ -149,18 +164,24 @@ impl Reader<'_> {
     fn seeds(&mut self) -> Vec<Address> {
         let key = &keys::UPSTREAM_CLUSTER;
         let Some(setting) = self.settings.get(key, 0) else {
-            if !self.settings.broken_file {
+            let is_given = |key| self.settings.get(key, 0).is_some();
+            let others = [&keys::UPSTREAM_SERVER, &keys::UPSTREAM_SENTINELS];
+            if !self.settings.broken_file && !others.into_iter().any(is_given) {
                 self.faults.push(Fault {
                     origin: Origin::Default,
                     key: key.path.to_owned(),
                     value: None,
-                    problem: "is missing: the proxy has no cluster to talk to".to_owned(),
-                    remedy: "Give --cluster HOST:PORT,..., set SLOTWAY_CLUSTER, or write cluster = [\"HOST:PORT\"] under [upstream]."
+                    problem: "is missing: the proxy has no servers to talk to".to_owned(),
+                    remedy: "Give --cluster HOST:PORT,..., set SLOTWAY_CLUSTER, or write cluster = [\"HOST:PORT\"] under [upstream]. For a server that is no cluster: --server HOST:PORT, SLOTWAY_UPSTREAM_SERVER, or server = \"HOST:PORT\"; for one that Sentinels watch: sentinels = [\"HOST:PORT\"]."
                         .to_owned(),
                 });
             }
             return Vec::new();
         };
+        self.address_list(setting)
+    }
+
+    pub(super) fn address_list(&mut self, setting: &Setting) -> Vec<Address> {
         let texts: Option<Vec<&str>> = match &setting.raw {
             Raw::Text(text) => Some(
                 text.split(',')
@@ -175,7 +196,7 @@ impl Reader<'_> {
             self.fault(
                 setting,
                 "is not a list of addresses".to_owned(),
-                key.allowed(),
+                setting.key.allowed(),
             );
             return Vec::new();
         };
@@ -183,6 +204,20 @@ impl Reader<'_> {
             .into_iter()
             .filter_map(|text| self.address(setting, text))
             .collect()
+    }
+
+    fn server(&mut self) -> Option<Address> {
+        let key = &keys::UPSTREAM_SERVER;
+        let setting = self.settings.get(key, 0)?;
+        if let Some(cluster) = self.settings.get(&keys::UPSTREAM_CLUSTER, 0) {
+            let problem = format!(
+                "is set, and so is upstream.cluster ({}): the proxy talks to one of them",
+                cluster.origin
+            );
+            let remedy = "Leave upstream.cluster out for a server that is no node of a cluster, or upstream.server for a cluster.";
+            self.fault(setting, problem, remedy.to_owned());
+        }
+        self.optional_address(key, 0)
     }
 
     fn address_map(&mut self) -> AddressMap {
@@ -227,6 +262,9 @@ impl Reader<'_> {
             client_output_soft_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_SOFT_BYTES),
             client_output_soft_time: self.time(&keys::LIMITS_CLIENT_OUTPUT_SOFT_TIME),
             client_output_pause_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_PAUSE_BYTES),
+            pubsub_output_bytes: self.size(&keys::LIMITS_PUBSUB_OUTPUT_BYTES),
+            pubsub_output_soft_bytes: self.size(&keys::LIMITS_PUBSUB_OUTPUT_SOFT_BYTES),
+            cross_slot_bytes: self.size(&keys::LIMITS_CROSS_SLOT_BYTES),
             max_args_count: narrow(self.count(&keys::LIMITS_MAX_ARGS_COUNT, 0)),
             max_bulk_bytes: narrow(self.size(&keys::LIMITS_MAX_BULK_BYTES)),
             max_inline_bytes: narrow(self.size(&keys::LIMITS_MAX_INLINE_BYTES)),
@@ -247,7 +285,12 @@ impl Reader<'_> {
         } else {
             LogFormat::Text
         };
-        LogConfig { level, format }
+        LogConfig {
+            level,
+            format,
+            slow_time: self.time(&keys::LOG_SLOW_TIME),
+            slow_count: self.count(&keys::LOG_SLOW_COUNT, 0),
+        }
     }
 }
 
@@ -287,5 +330,36 @@ const fn file_origin() -> Origin {
     Origin::File {
         name: String::new(),
         line: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{MINIMAL, build};
+    use super::Flag;
+
+    #[test]
+    fn a_server_takes_the_place_of_a_cluster_and_both_are_a_fault_n24() {
+        let config = build("upstream.server = 'redis-1:6379'\n", &[], &[]).unwrap();
+        let server = config.upstream.server.map(|server| server.to_string());
+        assert_eq!(server.as_deref(), Some("redis-1:6379"));
+        assert!(config.upstream.seeds.is_empty());
+        let by_variable = build("", &[("SLOTWAY_UPSTREAM_SERVER", "[::1]:1")], &[]).unwrap();
+        let by_flag = build("", &[], &[(Flag::Server, "[::1]:1")]).unwrap();
+        assert_eq!(by_variable, by_flag);
+        let error = build(MINIMAL, &[], &[(Flag::Server, "redis-1:6379")]).unwrap_err();
+        let text = error.to_string();
+        for part in [
+            "1 fault",
+            "flag --server: upstream.server",
+            "so is upstream.cluster (test.toml:1)",
+            "Leave upstream.cluster out",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        let text = build("upstream.server = 'nowhere'\n", &[], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("HOST:PORT"), "{text}");
     }
 }

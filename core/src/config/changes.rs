@@ -1,7 +1,7 @@
 //! What differs between two configurations, key by key.
 
 use super::keys::{self, Key};
-use super::{Config, LimitsConfig, ListenerConfig, LogConfig, UpstreamConfig};
+use super::{Config, LimitsConfig, ListenerConfig, LogConfig, SentinelConfig, UpstreamConfig};
 
 /// A key with another value than before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,20 +78,28 @@ fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> Compared {
             announce: LISTENER_ANNOUNCE,
             cluster_emulation: LISTENER_CLUSTER_EMULATION,
             admin_commands: LISTENER_ADMIN_COMMANDS,
+            monitor: LISTENER_MONITOR,
             split: LISTENER_SPLIT,
+            cross_slot_reads: LISTENER_CROSS_SLOT_READS,
             fanout_requires_full_coverage: LISTENER_FANOUT_REQUIRES_FULL_COVERAGE,
             fanout_partial: LISTENER_FANOUT_PARTIAL,
             on_uncertain: LISTENER_ON_UNCERTAIN,
+            ssubscribe_cross_slot: LISTENER_SSUBSCRIBE_CROSS_SLOT,
+            pubsub_gap: LISTENER_PUBSUB_GAP,
+            ssub_move: LISTENER_SSUB_MOVE,
+            tracking: LISTENER_TRACKING,
         }
     )
 }
 
 fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> Compared {
-    compared!(
+    let mut differs = compared!(
         older,
         newer,
         UpstreamConfig {
             seeds: UPSTREAM_CLUSTER,
+            server: UPSTREAM_SERVER,
+            sentinel: UPSTREAM_SENTINELS,
             user: UPSTREAM_USER,
             password: UPSTREAM_PASSWORD,
             connections_per_node: UPSTREAM_CONNECTIONS_PER_NODE,
@@ -101,6 +109,29 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> Compared {
             fast_fail_uncovered: UPSTREAM_FAST_FAIL_UNCOVERED,
             resend_idempotent_writes: UPSTREAM_RESEND_IDEMPOTENT_WRITES,
             address_map: UPSTREAM_ADDRESS_MAP,
+        }
+    );
+    // It has keys of its own.
+    differs.retain(|(key, _)| key.path != keys::UPSTREAM_SENTINELS.path);
+    let none = SentinelConfig::default();
+    let (older, newer) = (&older.sentinel, &newer.sentinel);
+    differs.extend(sentinel(
+        older.as_ref().unwrap_or(&none),
+        newer.as_ref().unwrap_or(&none),
+    ));
+    differs
+}
+
+fn sentinel(older: &SentinelConfig, newer: &SentinelConfig) -> Compared {
+    compared!(
+        older,
+        newer,
+        SentinelConfig {
+            addresses: UPSTREAM_SENTINELS,
+            service: UPSTREAM_SENTINEL_SERVICE,
+            quorum: UPSTREAM_SENTINEL_QUORUM,
+            user: UPSTREAM_SENTINEL_USER,
+            password: UPSTREAM_SENTINEL_PASSWORD,
         }
     )
 }
@@ -124,6 +155,9 @@ fn limits(older: &LimitsConfig, newer: &LimitsConfig) -> Compared {
             client_output_soft_bytes: LIMITS_CLIENT_OUTPUT_SOFT_BYTES,
             client_output_soft_time: LIMITS_CLIENT_OUTPUT_SOFT_TIME,
             client_output_pause_bytes: LIMITS_CLIENT_OUTPUT_PAUSE_BYTES,
+            pubsub_output_bytes: LIMITS_PUBSUB_OUTPUT_BYTES,
+            pubsub_output_soft_bytes: LIMITS_PUBSUB_OUTPUT_SOFT_BYTES,
+            cross_slot_bytes: LIMITS_CROSS_SLOT_BYTES,
             max_args_count: LIMITS_MAX_ARGS_COUNT,
             max_bulk_bytes: LIMITS_MAX_BULK_BYTES,
             max_inline_bytes: LIMITS_MAX_INLINE_BYTES,
@@ -139,6 +173,8 @@ fn log(older: &LogConfig, newer: &LogConfig) -> Compared {
         LogConfig {
             level: LOG_LEVEL,
             format: LOG_FORMAT,
+            slow_time: LOG_SLOW_TIME,
+            slow_count: LOG_SLOW_COUNT,
         }
     )
 }
@@ -180,11 +216,24 @@ mod tests {
         let base = build("upstream.cluster = ['other:1']\n", &[], &[]).unwrap();
         for key in keys::KEYS {
             let mut file = format!("{} = {}\n", key.path, another_value(key));
-            if key.path != "upstream.cluster" {
+            let of_sentinel = key.path.starts_with("upstream.sentinel");
+            let replaces_cluster = key.path == "upstream.server" || of_sentinel;
+            if key.path != "upstream.cluster" && !replaces_cluster {
                 file += "upstream.cluster = ['other:1']\n";
             }
             let mut expected = vec![key.path.trim_end_matches("_file")];
+            if of_sentinel && key.path != "upstream.sentinels" {
+                file += "upstream.sentinels = ['other:2']\n";
+                expected.insert(0, "upstream.sentinels");
+            }
+            if replaces_cluster {
+                expected.insert(0, "upstream.cluster");
+            }
             match key.path {
+                "upstream.sentinel_user" => {
+                    file += "upstream.sentinel_password = 'x'\n";
+                    expected.push("upstream.sentinel_password");
+                }
                 "upstream.user" => {
                     file += "upstream.password = 'x'\n";
                     expected.push("upstream.password");

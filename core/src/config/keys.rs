@@ -123,7 +123,7 @@ impl Key {
 }
 
 /// Keys whose changes SIGHUP applies; those of all others wait for the next start.
-const LIVE: [&Key; 8] = [
+const LIVE: [&Key; 10] = [
     &LIMITS_MAX_CLIENTS,
     &LIMITS_MAX_CLIENTS_PER_IP,
     &LIMITS_ACCEPTS_PER_SECOND,
@@ -132,6 +132,8 @@ const LIVE: [&Key; 8] = [
     &LIMITS_CLIENT_OUTPUT_SOFT_BYTES,
     &LIMITS_CLIENT_OUTPUT_SOFT_TIME,
     &LIMITS_CLIENT_OUTPUT_PAUSE_BYTES,
+    &LIMITS_PUBSUB_OUTPUT_BYTES,
+    &LIMITS_PUBSUB_OUTPUT_SOFT_BYTES,
 ];
 
 /// Sections that may be repeated as `[[section]]`.
@@ -147,12 +149,18 @@ pub(super) const SECTIONS: [(&str, &str); 6] = [
         "listener",
         "Where clients connect. Repeat it as [[listener]] for several.",
     ),
-    ("upstream", "The Redis or Valkey Cluster behind the proxy."),
+    (
+        "upstream",
+        "The Redis or Valkey servers behind the proxy: a cluster, one server that has all keys, or the one that Sentinels name. Set one of cluster, server and sentinels.",
+    ),
     (
         "limits",
         "Bounds. Reaching one has the effect described; nothing grows without one.",
     ),
-    ("log", "Log lines go to standard error."),
+    (
+        "log",
+        "Log lines go to standard error. Clients read the slow log with SLOWLOG GET.",
+    ),
     (
         "shutdown",
         "What happens on SIGTERM or SIGINT; a second signal ends the process at once.",
@@ -221,10 +229,16 @@ keys! {
         => "Answer CLUSTER SLOTS, SHARDS, NODES as a cluster of one node that owns every slot. false: answer that cluster support is disabled.";
     /// As on the servers themselves, where every client may use it.
     LISTENER_ADMIN_COMMANDS "listener.admin_commands" "SLOTWAY_LISTENER_ADMIN_COMMANDS" "" Kind::Switch { default: true }
-        => "Let clients use commands that act on other clients of the proxy (CLIENT KILL).";
+        => "Let clients use commands that act on other clients of the proxy (CLIENT KILL, CLIENT PAUSE, CLIENT UNBLOCK).";
+    /// [U15]: whoever may see all requests sees all data.
+    LISTENER_MONITOR "listener.monitor" "SLOTWAY_LISTENER_MONITOR" "" Kind::Switch { default: false }
+        => "Let clients see the requests of all clients of the proxy with MONITOR, passwords left out.";
     /// [P2]: what users of a proxy expect; that a part failed is told (`PARTIAL`), so the lost atomicity shows.
     LISTENER_SPLIT "listener.split" "SLOTWAY_LISTENER_SPLIT" "" Kind::Switch { default: true }
         => "Split MGET, MSET, DEL, UNLINK, EXISTS and TOUCH with keys in several slots into a part for each; the whole is not atomic then. false: refuse them with the servers' CROSSSLOT.";
+    /// Off: replies that are merged are held, and many such commands are mistakes on a cluster.
+    LISTENER_CROSS_SLOT_READS "listener.cross_slot_reads" "SLOTWAY_LISTENER_CROSS_SLOT_READS" "" Kind::Switch { default: false }
+        => "Answer SINTER, SUNION, SDIFF, SINTERCARD, ZUNION, ZINTER, ZDIFF, ZINTERCARD and PFCOUNT with keys in several slots, too: the sets are fetched and put together by the proxy, not at one instant. false: refuse them with the servers' CROSSSLOT.";
     /// [T12]: a count or a flush of a part would pass for one of the whole.
     LISTENER_FANOUT_REQUIRES_FULL_COVERAGE "listener.fanout_requires_full_coverage" "SLOTWAY_LISTENER_FANOUT_REQUIRES_FULL_COVERAGE" ""
         Kind::Switch { default: true }
@@ -236,10 +250,44 @@ keys! {
     LISTENER_ON_UNCERTAIN "listener.on_uncertain" "SLOTWAY_LISTENER_ON_UNCERTAIN" ""
         Kind::Choice { words: &["error", "close"], default: "error" }
         => "What a client gets whose write was under way when its node was lost, so that nobody knows whether it was executed: the error UNCERTAIN, or a closed connection, as from a server that crashes, for clients that handle only that.";
+    /// [U12]: a plain client knows nothing of slots.
+    LISTENER_SSUBSCRIBE_CROSS_SLOT "listener.ssubscribe_cross_slot" "SLOTWAY_LISTENER_SSUBSCRIBE_CROSS_SLOT" ""
+        Kind::Switch { default: true }
+        => "Let SSUBSCRIBE and SUNSUBSCRIBE name sharded channels of several slots. false: refuse that with the servers' CROSSSLOT.";
+    /// [U6]: who is told nothing does not look for what it has missed.
+    LISTENER_PUBSUB_GAP "listener.pubsub_gap" "SLOTWAY_LISTENER_PUBSUB_GAP" ""
+        Kind::Choice { words: &["close", "silent"], default: "close" }
+        => "What a client with subscriptions gets when it may have missed messages because a node was lost: a closed connection, as from the node itself, or nothing, if another node takes the subscriptions within limits.park_timeout.";
+    /// [U13]: few libraries for plain clients expect it.
+    LISTENER_SSUB_MOVE "listener.ssub_move" "SLOTWAY_LISTENER_SSUB_MOVE" ""
+        Kind::Choice { words: &["resubscribe", "forward"], default: "resubscribe" }
+        => "What happens to the subscription to a sharded channel when its slot moves: it goes on at the new owner, or it ends, and the client gets the node's sunsubscribe.";
+    /// [N1]: each client that uses it takes connections of its own.
+    LISTENER_TRACKING "listener.tracking" "SLOTWAY_LISTENER_TRACKING" "" Kind::Switch { default: false }
+        => "Let clients have the servers tell them which keys change, so that they can keep what they have read (CLIENT TRACKING). Each that does has a connection of its own to every primary it reads from, two in RESP2. false: refuse CLIENT TRACKING ON.";
 
     UPSTREAM_CLUSTER "upstream.cluster" "SLOTWAY_CLUSTER" "[\"127.0.0.1:7000\", \"127.0.0.1:7001\", \"127.0.0.1:7002\"]"
         Kind::List { form: "a list of HOST:PORT, such as [\"redis-1:6379\", \"redis-2:6379\"]" }
         => "Some nodes of the cluster, to find the others; names are looked up again whenever no known node answers.";
+    /// [N24]: nobody announces that a name has another address, so it is looked up every second.
+    UPSTREAM_SERVER "upstream.server" "SLOTWAY_UPSTREAM_SERVER" "\"redis-1:6379\"" Kind::Text { form: HOST_PORT, default: None }
+        => "The one server, instead of a cluster: nothing is split, and keys may be in any slots. A name is looked up every second, and the proxy follows it to another server once that is no replica.";
+    UPSTREAM_SENTINELS "upstream.sentinels" "SLOTWAY_UPSTREAM_SENTINELS" "[\"sentinel-1:26379\", \"sentinel-2:26379\", \"sentinel-3:26379\"]"
+        Kind::List { form: "a list of HOST:PORT, such as [\"sentinel-1:26379\", \"sentinel-2:26379\"]" }
+        => "Sentinels that say which server is the primary, instead of a cluster or a server. Others are learned from them; names are looked up again at each question.";
+    UPSTREAM_SENTINEL_SERVICE "upstream.sentinel_service" "SLOTWAY_UPSTREAM_SENTINEL_SERVICE" "\"orders\""
+        Kind::Text { form: "a name without blanks", default: None }
+        => "The name under which the Sentinels watch the primary (sentinel monitor). Default: mymaster.";
+    /// [N12]: one that was cut off, or tells lies, must not move the traffic.
+    UPSTREAM_SENTINEL_QUORUM "upstream.sentinel_quorum" "SLOTWAY_UPSTREAM_SENTINEL_QUORUM" "2" Kind::Count { min: 1, max: 32, default: None }
+        => "Sentinels that have to agree on the primary; while fewer answer, all of those. Default: more than half of those there are.";
+    UPSTREAM_SENTINEL_USER "upstream.sentinel_user" "SLOTWAY_UPSTREAM_SENTINEL_USER" "\"slotway\"" Kind::Text { form: "the name of an ACL user", default: None }
+        => "ACL user of the proxy at the Sentinels. Default: their default user.";
+    UPSTREAM_SENTINEL_PASSWORD "upstream.sentinel_password" "SLOTWAY_UPSTREAM_SENTINEL_PASSWORD" "\"a long random password\"" Kind::Password
+        => "Password of the proxy at the Sentinels; upstream.password is for the servers.";
+    UPSTREAM_SENTINEL_PASSWORD_FILE "upstream.sentinel_password_file" "SLOTWAY_UPSTREAM_SENTINEL_PASSWORD_FILE" "\"/run/secrets/slotway-sentinel\""
+        Kind::Text { form: PATH, default: None }
+        => "File that holds that password instead; one newline at its end is ignored.";
     UPSTREAM_USER "upstream.user" "SLOTWAY_UPSTREAM_USER" "\"slotway\"" Kind::Text { form: "the name of an ACL user", default: None }
         => "ACL user of the proxy at the nodes. Default: the nodes' default user.";
     UPSTREAM_PASSWORD "upstream.password" "SLOTWAY_UPSTREAM_PASSWORD" "\"a long random password\"" Kind::Password
@@ -313,6 +361,15 @@ keys! {
     /// [D13].
     LIMITS_CLIENT_OUTPUT_PAUSE_BYTES "limits.client_output_pause_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_PAUSE_BYTES" "" size(64 * KIB, 64 * GIB, 4 * MIB)
         => "Replies that a client has not read, and those expected for its outstanding requests; beyond this its further requests wait until it has read some. 64KiB, or one request, while all clients of a worker together have 256MiB.";
+    /// [U8]: as the servers have it. Nothing holds messages back, so they are bounded more narrowly than replies.
+    LIMITS_PUBSUB_OUTPUT_BYTES "limits.pubsub_output_bytes" "SLOTWAY_LIMITS_PUBSUB_OUTPUT_BYTES" "" size(64 * KIB, 64 * GIB, 32 * MIB)
+        => "Messages and replies that a client with subscriptions does not read; beyond this it is disconnected. client_output_bytes holds for it, too.";
+    /// [U8].
+    LIMITS_PUBSUB_OUTPUT_SOFT_BYTES "limits.pubsub_output_soft_bytes" "SLOTWAY_LIMITS_PUBSUB_OUTPUT_SOFT_BYTES" "" size(0, 64 * GIB, 8 * MIB)
+        => "The same, if it has as much as this unread for all of client_output_soft_time. 0B is no limit.";
+    /// Enough for a million short members.
+    LIMITS_CROSS_SLOT_BYTES "limits.cross_slot_bytes" "SLOTWAY_LIMITS_CROSS_SLOT_BYTES" "" size(KIB, GIB, 64 * MIB)
+        => "Replies of the parts of one command that listener.cross_slot_reads allows, held to be put together; beyond it an error.";
     /// [Y6]: the servers' own limit.
     LIMITS_MAX_ARGS_COUNT "limits.max_args_count" "SLOTWAY_LIMITS_MAX_ARGS_COUNT" "" count(16, 1 << 30, 1_048_576)
         => "Arguments of one command; beyond it a protocol error, as the servers have it.";
@@ -331,6 +388,12 @@ keys! {
         => "Least severe level shown: changes of state are info, connections debug, requests trace.";
     LOG_FORMAT "log.format" "SLOTWAY_LOG_FORMAT" "" Kind::Choice { words: &["text", "json"], default: "text" }
         => "How a log line looks.";
+    /// What the servers default to.
+    LOG_SLOW_TIME "log.slow_time" "SLOTWAY_LOG_SLOW_TIME" "" millis(0, HOUR, 10)
+        => "A request that is answered by a node this long after it came, or later, is noted in the slow log (the servers' slowlog-log-slower-than). 0s notes all.";
+    /// What the servers default to.
+    LOG_SLOW_COUNT "log.slow_count" "SLOTWAY_LOG_SLOW_COUNT" "" count(0, 1_000_000, 128)
+        => "Requests that the slow log keeps (the servers' slowlog-max-len); 0 turns it off.";
 
     /// [D12]: below the 30 s that orchestrators allow before they kill.
     SHUTDOWN_DRAIN "shutdown.drain" "SLOTWAY_SHUTDOWN_DRAIN" "" millis(0, HOUR, 10 * SECOND)

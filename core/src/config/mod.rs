@@ -15,6 +15,7 @@ mod fault;
 mod keys;
 mod reference;
 mod secret;
+mod sentinel;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ mod value;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::local::OnUncertain;
+use crate::local::{OnUncertain, PubSubGap, ShardMove};
 use crate::topology::{Address, AddressMap};
 
 pub use changes::Change;
@@ -43,6 +44,8 @@ pub enum Flag {
     Admin,
     /// `--cluster`
     Cluster,
+    /// `--server`
+    Server,
 }
 
 /// Everything a configuration is made from.
@@ -68,7 +71,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// At least one listener; no two of the same address.
     pub listeners: Vec<ListenerConfig>,
-    /// The cluster behind the proxy.
+    /// What is behind the proxy.
     pub upstream: UpstreamConfig,
     /// Bounds of queues, frames and waiting times.
     pub limits: LimitsConfig,
@@ -91,21 +94,37 @@ pub struct ListenerConfig {
     pub cluster_emulation: bool,
     /// Whether clients may use commands that act on other clients.
     pub admin_commands: bool,
+    /// Whether clients may see the requests of all.
+    pub monitor: bool,
     /// Whether commands with keys in several slots are split.
     pub split: bool,
+    /// Whether set algebra that only reads may have keys in several slots.
+    pub cross_slot_reads: bool,
     /// Whether commands for every primary are refused while slots have no owner.
     pub fanout_requires_full_coverage: bool,
     /// Whether such commands are answered without shards that cannot be reached, if they only read.
     pub fanout_partial: bool,
     /// What takes the place of a reply that nobody knows.
     pub on_uncertain: OnUncertain,
+    /// Whether SSUBSCRIBE may name channels of several slots.
+    pub ssubscribe_cross_slot: bool,
+    /// What clients learn of messages that they may have missed.
+    pub pubsub_gap: PubSubGap,
+    /// What clients learn of sharded channels that move.
+    pub ssub_move: ShardMove,
+    /// Whether clients may have the servers track the keys that they read.
+    pub tracking: bool,
 }
 
-/// The cluster behind the proxy and how to talk to it.
+/// The cluster or the server behind the proxy and how to talk to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
-    /// Nodes to start from, at least one.
+    /// Nodes of the cluster to start from; at least one, unless there is a `server` or a `sentinel`.
     pub seeds: Vec<Address>,
+    /// The one server that has all keys, by its address.
+    pub server: Option<Address>,
+    /// Who says which server that is.
+    pub sentinel: Option<SentinelConfig>,
     /// ACL user; only with a password.
     pub user: Option<String>,
     /// Password.
@@ -124,6 +143,29 @@ pub struct UpstreamConfig {
     pub resend_idempotent_writes: bool,
     /// What to use instead of addresses that the nodes give.
     pub address_map: AddressMap,
+}
+
+impl UpstreamConfig {
+    /// Whether one server has all keys: then nothing is split.
+    #[must_use]
+    pub fn is_undivided(&self) -> bool {
+        self.server.is_some() || self.sentinel.is_some()
+    }
+}
+
+/// The Sentinels that watch a primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentinelConfig {
+    /// Where they are; at least one.
+    pub addresses: Vec<Address>,
+    /// The name under which they watch it.
+    pub service: String,
+    /// How many have to agree; `None`: more than half of those there are.
+    pub quorum: Option<usize>,
+    /// ACL user; only with a password.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
 }
 
 /// Bounds.
@@ -157,6 +199,12 @@ pub struct LimitsConfig {
     pub client_output_soft_time: Duration,
     /// Unread replies of one session above which it is not read, at most `client_output_bytes`.
     pub client_output_pause_bytes: usize,
+    /// Unread messages and replies of one session with subscriptions that end it [U8].
+    pub pubsub_output_bytes: usize,
+    /// The same when it has them for `client_output_soft_time`; 0 is no limit.
+    pub pubsub_output_soft_bytes: usize,
+    /// Replies of the parts of one command of set algebra over slots.
+    pub cross_slot_bytes: usize,
     /// Arguments of one command.
     pub max_args_count: u32,
     /// One argument, at most `max_request_bytes`.
@@ -174,6 +222,10 @@ pub struct LogConfig {
     pub level: LogLevel,
     /// How a line looks.
     pub format: LogFormat,
+    /// A request that takes as long as this is slow.
+    pub slow_time: Duration,
+    /// Slow requests that are kept; 0 is none.
+    pub slow_count: usize,
 }
 
 /// Severity of a log line.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::keys::{KEYS, Key, Kind, REPEATABLE, SECTIONS};
+use super::keys::{KEYS, Key, REPEATABLE, SECTIONS, UPSTREAM_CLUSTER};
 
 /// Width at which comments are wrapped.
 const COMMENT_WIDTH: usize = 110;
@@ -52,11 +52,11 @@ fn write_key(out: &mut String, key: &Key) {
     );
     let name = key.name();
     // Infallible: the target is a String.
-    let _ = match (key.default_text(), key.kind) {
-        (Some(default), _) => writeln!(out, "{name} = {default}"),
-        // The one key without which nothing works is shown active, so that the file as a whole is valid.
-        (None, Kind::List { .. }) => writeln!(out, "{name} = {}", key.example),
-        (None, _) => writeln!(out, "# {name} = {}", key.example),
+    let _ = match key.default_text() {
+        Some(default) => writeln!(out, "{name} = {default}"),
+        // Without an upstream nothing works: one is shown active, so that the file as a whole is valid.
+        None if key.path == UPSTREAM_CLUSTER.path => writeln!(out, "{name} = {}", key.example),
+        None => writeln!(out, "# {name} = {}", key.example),
     };
 }
 

@@ -65,6 +65,8 @@ fn defaults_are_those_of_the_contract() {
         config.limits.client_output_soft_time,
         Duration::from_secs(60)
     );
+    assert_eq!(config.limits.pubsub_output_bytes, 32 << 20);
+    assert_eq!(config.limits.pubsub_output_soft_bytes, 8 << 20);
     assert_eq!(config.limits.max_clients, 10_000);
     assert_eq!(config.limits.max_clients_per_ip, 0);
     assert_eq!(config.limits.idle_timeout, Duration::ZERO);
@@ -110,19 +112,28 @@ fn every_key_can_come_from_its_variable() {
         let plain = match key.path {
             "upstream.cluster" => "a:1,b:2".to_owned(),
             "upstream.address_map" => "a:1=b:2,c:3=d:4".to_owned(),
-            "listener.requirepass_file" | "upstream.password_file" => "/secret".to_owned(),
+            "upstream.sentinels" => "a:1, b:2".to_owned(),
+            path if path.ends_with("_file") => "/secret".to_owned(),
             _ => value.trim_matches('"').to_owned(),
         };
-        let mut environment = vec![("SLOTWAY_CLUSTER", "a:1"), (key.env, plain.as_str())];
-        if key.path == "upstream.user" {
-            environment.push(("SLOTWAY_UPSTREAM_PASSWORD", "x"));
+        let upstream = match key.path {
+            path if path.starts_with("upstream.sentinel") => ("SLOTWAY_UPSTREAM_SENTINELS", "a:1"),
+            _ => ("SLOTWAY_CLUSTER", "a:1"),
+        };
+        let mut environment = vec![upstream, (key.env, plain.as_str())];
+        match key.path {
+            "upstream.user" => environment.push(("SLOTWAY_UPSTREAM_PASSWORD", "x")),
+            "upstream.sentinel_user" => {
+                environment.push(("SLOTWAY_UPSTREAM_SENTINEL_PASSWORD", "x"));
+            }
+            _ => {}
+        }
+        if key.path == "upstream.server" {
+            environment.remove(0);
         }
         build("", &environment, &[]).unwrap_or_else(|error| panic!("{}: {error}", key.path));
-        let wrong = [
-            ("SLOTWAY_CLUSTER", "a:1"),
-            (key.env, "\u{7f} no value of any key"),
-        ];
-        let is_free_text = matches!(key.kind, keys::Kind::Password) || key.path == "upstream.user";
+        let wrong = [upstream, (key.env, "\u{7f} no value of any key")];
+        let is_free_text = matches!(key.kind, keys::Kind::Password) || key.path.ends_with("user");
         if !is_free_text {
             let error = build("", &wrong, &[]).unwrap_err();
             assert_eq!(
@@ -435,7 +446,11 @@ fn the_reference_documents_what_the_code_does() {
                 })
                 .unwrap_or(line)
         })
-        .filter(|line| !line.contains("_file ="))
+        .filter(|line| {
+            !line.contains("_file =")
+                && !line.starts_with("server =")
+                && !line.starts_with("sentinel")
+        })
         .fold(String::new(), |text, line| text + line + "\n");
     let config = build(&everything, &[], &[]).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.upstream.user.as_deref(), Some("slotway"));

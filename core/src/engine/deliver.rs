@@ -1,6 +1,6 @@
 //! The end of a request: its reply goes to the client in the order of the requests [G1].
 
-use super::request::State;
+use super::request::{Launch, State};
 use super::resend::UNCERTAIN;
 use super::{Engine, RequestKey, SessionKey};
 use crate::local::OnUncertain;
@@ -52,6 +52,10 @@ impl Engine {
         let is_size_news = reply.len() >= self.limits.big_bytes || session.big > 0;
         if request.shape.barrier {
             session.barriers -= 1;
+            if request.shape.launch == Launch::Blocking {
+                self.tell_waiting(session_key, false);
+                self.begin_behind(session_key);
+            }
             self.mark_unsettled(session_key);
         }
         if is_size_news {

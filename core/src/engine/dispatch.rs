@@ -9,13 +9,13 @@ use crate::backend::{Owed, give_back};
 use crate::metrics::Outcome;
 
 /// What goes before a request that was answered with ASK, in one piece with it [O5].
-const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
+pub(super) const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 
 /// Capacity above which the private copy of a request's bytes is given back once it is in a link's log.
-const KEPT_BODY: usize = 1024;
+pub(super) const KEPT_BODY: usize = 1024;
 
 /// Links to one node for sessions with big requests or replies.
-const BULK_LINKS: usize = 32;
+pub(super) const BULK_LINKS: usize = 32;
 
 impl Engine {
     /// Sends a request to the owner of its slot or to where a node pointed, or lets it wait for a link or a topology. Its bytes
@@ -23,9 +23,17 @@ impl Engine {
     pub(super) fn dispatch(&mut self, key: RequestKey, raw: Option<&[u8]>) {
         let request = &self.requests[key];
         if !matches!(request.shape.launch, Launch::Direct | Launch::Unit) {
-            return self.launch(key, raw);
+            return self.dispatch_otherwise(key, raw);
         }
+        self.route(key, raw);
+    }
+
+    /// As [`Self::dispatch`], for a request that goes over a link that others use, too, or all of its session.
+    #[inline(always)]
+    fn route(&mut self, key: RequestKey, raw: Option<&[u8]>) {
+        let request = &self.requests[key];
         let (session, protocol) = (request.session, request.shape.protocol);
+        let database = request.shape.database;
         let (node, asking) = match request.detour {
             Some(detour) => detour,
             None => match self.nodes.owner(&self.snapshot, request.shape.slot) {
@@ -37,7 +45,7 @@ impl Engine {
             return self.park_for(node, key, raw, time);
         }
         let affinity = session.map_or(0, |session| self.affinity(session));
-        match self.link_to(node, protocol, affinity) {
+        match self.link_to(node, database, protocol, affinity) {
             Route::Ready(link) => self.send(link, key, raw, asking),
             Route::Coming(link) => {
                 self.keep_body(key, raw);
@@ -45,13 +53,78 @@ impl Engine {
                 self.disturb(key);
                 self.links[link.index()].waiting.push_back(key);
             }
+            Route::Full => self.refuse_to_track(key),
             Route::LoginRefused => self.fail(key, LOGIN_REFUSED, Outcome::Unavailable, false),
             Route::NotBefore(time) => self.park_for(node, key, raw, time),
+            Route::Crowded(time) => self.park_crowded(node, key, raw, time),
+        }
+    }
+
+    /// As [`Self::dispatch`], for a request that is made of parts, goes over a private link, or is carried out here.
+    fn dispatch_otherwise(&mut self, key: RequestKey, raw: Option<&[u8]>) {
+        match self.requests[key].shape.launch {
+            Launch::FanOut
+            | Launch::Scan
+            | Launch::FindKeys
+            | Launch::AtTurn
+            | Launch::Direct
+            | Launch::Unit => {
+                self.launch(key, raw);
+            }
+            Launch::Blocking => self.dispatch_blocking(key, raw),
+            Launch::Watch => self.dispatch_watch(key, raw),
+            Launch::Watched => self.dispatch_watched(key, raw),
+            Launch::Unwatch => self.unwatch_now(key),
+            Launch::Apart => self.dispatch_apart(key, raw),
+            Launch::Cached | Launch::Uncached => self.route(key, raw),
         }
     }
 
     /// Writes a request into the log of a ready link.
     pub(super) fn send(
+        &mut self,
+        link: LinkKey,
+        key: RequestKey,
+        raw: Option<&[u8]>,
+        asking: bool,
+    ) {
+        if self.requests[key].shape.launch == Launch::Direct {
+            self.send_plainly(link, key, raw, asking);
+        } else {
+            self.send_otherwise(link, key, raw, asking);
+        }
+    }
+
+    /// As [`Self::send`], of a request that is a transaction, or has something before it.
+    #[cold]
+    fn send_otherwise(
+        &mut self,
+        link_key: LinkKey,
+        key: RequestKey,
+        raw: Option<&[u8]>,
+        asking: bool,
+    ) {
+        if self.requests[key].shape.launch != Launch::Unit {
+            return self.send_with_caching(link_key, key, raw, asking);
+        }
+        let body = std::mem::take(&mut self.requests[key].body);
+        let mut unit = raw.unwrap_or(&body);
+        let whole = unit.len();
+        if asking {
+            unit = self.without_caching(key, unit);
+            self.links[link_key.index()].push(Owed::Asking, ASKING, self.now);
+        }
+        if unit.len() < whole {
+            self.count_request(key, unit.len());
+        }
+        let link = &mut self.links[link_key.index()];
+        push_unit(link, key, &mut self.requests[key], Some(unit), self.now);
+        self.note_sent(link_key, key);
+    }
+
+    /// As [`Self::send`], of a request that is one command, just as it is.
+    #[inline(always)]
+    pub(super) fn send_plainly(
         &mut self,
         link_key: LinkKey,
         key: RequestKey,
@@ -64,15 +137,19 @@ impl Engine {
             link.push(Owed::Asking, ASKING, self.now);
         }
         match raw {
-            _ if request.shape.launch == Launch::Unit => {
-                push_unit(link, key, request, raw, self.now);
-            }
             Some(raw) => link.push(Owed::Request(key), raw, self.now),
             None => {
                 link.push_body(Owed::Request(key), &mut request.body, self.now);
                 give_back(&mut request.body, KEPT_BODY);
             }
         }
+        self.note_sent(link_key, key);
+    }
+
+    #[inline(always)]
+    fn note_sent(&mut self, link_key: LinkKey, key: RequestKey) {
+        let link = &mut self.links[link_key.index()];
+        let request = &mut self.requests[key];
         request.state = State::Sent(link_key);
         request.sent = self.now;
         request.detour = None;
@@ -96,7 +173,7 @@ impl Engine {
     pub(super) fn affinity(&self, session: SessionKey) -> usize {
         let shared = self.limits.links_per_node;
         if self.sessions[session.index()].big > 0 {
-            shared + session.index() % BULK_LINKS
+            self.own_index(session)
         } else if shared == 1 {
             0
         } else {

@@ -1,5 +1,7 @@
 //! Commands that concern every primary: who is asked, and what is answered when some cannot be [Q1]-[Q7] [Q12] [T12].
 
+use std::time::Duration;
+
 use super::group::{Assembly, Group, NewPart, keyless};
 use super::park::NO_MASTER;
 use super::request::Launch;
@@ -10,11 +12,34 @@ use crate::merge::Rule;
 use crate::metrics::Outcome;
 use crate::resp::write;
 use crate::slot::Slot;
+use crate::topology::{Hint, RefreshReason};
+
+/// How long a command waits to know the whole of a failover, and how long between looks.
+const FAILOVER_PATIENCE: Duration = Duration::from_secs(1);
+const FAILOVER_PAUSE: Duration = Duration::from_millis(20);
 
 /// Digits of a node id that tell the nodes of a cluster apart.
 const SHORT_ID: usize = 8;
 
 impl Engine {
+    /// Whether `parent` has to wait: of a failover only some slots are known, so the old primary would be asked besides the new one,
+    /// which counts keys twice, and deletes or loads twice what is there once.
+    pub(super) fn waits_for_failover(&mut self, parent: RequestKey, raw: Option<&[u8]>) -> bool {
+        let request = &self.requests[parent];
+        let waits = self.snapshot.half_promoted
+            && request.shape.launch == Launch::FanOut
+            && self.now.since(request.arrival) < FAILOVER_PATIENCE;
+        if waits {
+            self.hint(Hint::Refresh {
+                reason: RefreshReason::Moved,
+                node: None,
+            });
+            self.requests[parent].blocked_by = None;
+            self.park(parent, raw, self.now.after(FAILOVER_PAUSE));
+        }
+        waits
+    }
+
     /// The command unchanged to every primary that owns a slot, ascending by its lowest slot [Q1] [Q12].
     pub(super) fn fan_out(&mut self, parent: RequestKey, raw: &[u8]) {
         let spec = self.requests[parent].shape.spec;
@@ -33,6 +58,7 @@ impl Engine {
             let text = format!("CLUSTERDOWN proxy: {uncovered} slots not covered");
             return self.fail_parent(parent, |out| write::error(out, text.as_bytes()));
         }
+        self.note_script_command(spec, raw);
         if spec.id == id::RANDOMKEY {
             let first = self.rng.usize(..slots.len());
             slots.rotate_left(first);

@@ -4,6 +4,7 @@
 
 use smallvec::SmallVec;
 
+use super::algebra::Held;
 use super::request::{Launch, Shape, State};
 use super::{Engine, GroupKey, RequestKey, SessionKey};
 use crate::command::{KeyList, Spec};
@@ -25,6 +26,10 @@ pub(super) enum Assembly {
     Merge(Rule),
     /// One part: the SCAN step of one node.
     Scan(Step),
+    /// As the algebra of sets has it.
+    Algebra(Box<Held>),
+    /// One part: the question where the keys of this command are.
+    Keys(Box<[u8]>),
 }
 
 /// Where the elements of a part belong in the whole. Most parts have one.
@@ -41,7 +46,7 @@ pub(super) struct Group {
     remaining: usize,
     /// Elements of the whole.
     total: usize,
-    assembly: Assembly,
+    pub(super) assembly: Assembly,
 }
 
 /// One part before it becomes a request.
@@ -50,7 +55,7 @@ pub(super) struct NewPart<'a> {
     key: KeyHash,
     keyed: bool,
     /// Its keys, in their order.
-    placed: &'a [Placed],
+    pub(super) placed: &'a [Placed],
 }
 
 impl Engine {
@@ -69,15 +74,23 @@ impl Engine {
         let parent = self.queue_parent(session, spec, Launch::Direct);
         let total = keys.as_slice().len();
         let placed = keys_by_slot(args, keys);
-        let parts = parts_of(&placed);
+        let parts = parts_of(&placed, true);
         let write = |part: &NewPart<'_>, out: &mut Vec<u8>| {
-            write_request(spec, args, part.placed, out);
+            write_request(spec, args, keys, part.placed, out);
         };
         let group = self.make_group(parent, parts, &write, total, Assembly::Merge(rule));
+        self.start_parts(session, group);
+    }
+
+    /// Sends the parts of the last command of the session, or keeps them until they may be sent.
+    pub(super) fn start_parts(&mut self, session: SessionKey, group: GroupKey) {
         let index = self.sessions[session.index()].queue.len() - 1;
         let undisturbed = self.is_undisturbed(session);
+        if !undisturbed {
+            self.apply_caching_to_parts(session, group);
+        }
         for part in self.groups[group.index()].parts.clone() {
-            // The parts are on different slots, so none of them stands in the way of another.
+            // The parts are on different slots, or only read, so none of them stands in the way of another.
             if undisturbed || self.may_send(session, index, part) {
                 self.dispatch(part, None);
             } else {
@@ -97,6 +110,9 @@ impl Engine {
     ) {
         let parent = self.queue_parent(session, spec, launch);
         self.count_request(parent, raw.len());
+        if self.sessions[session.index()].client.tracking.is_some() {
+            self.end_caching(session, spec);
+        }
         let index = self.sessions[session.index()].queue.len() - 1;
         if self.may_send(session, index, parent) {
             self.dispatch(parent, Some(raw));
@@ -107,16 +123,22 @@ impl Engine {
 
     /// Makes the parts of a command whose turn has come. Without any topology it waits for one.
     pub(super) fn launch(&mut self, parent: RequestKey, raw: Option<&[u8]>) {
-        if self.snapshot.is_empty() {
+        let launch = self.requests[parent].shape.launch;
+        if self.snapshot.is_empty() && launch != Launch::AtTurn {
             return self.park_unowned(parent, raw);
+        }
+        if self.waits_for_failover(parent, raw) || self.waits_for_databases(parent, raw) {
+            return;
         }
         self.keep_body(parent, raw);
         self.count_request(parent, 0);
         let raw = std::mem::take(&mut self.requests[parent].body);
-        match self.requests[parent].shape.launch {
+        match launch {
+            Launch::AtTurn => self.carry_out(parent, &raw),
             Launch::FanOut => self.fan_out(parent, &raw),
             Launch::Scan => self.scan(parent, &raw),
-            Launch::Direct | Launch::Unit => {}
+            Launch::FindKeys => self.find_keys(parent, &raw),
+            _ => {}
         }
     }
 
@@ -150,7 +172,7 @@ impl Engine {
         self.fail(parent, &reply, Outcome::Unavailable, false);
     }
 
-    fn queue_parent(
+    pub(super) fn queue_parent(
         &mut self,
         session: SessionKey,
         spec: &'static Spec,
@@ -158,7 +180,7 @@ impl Engine {
     ) -> RequestKey {
         let barrier = launch != Launch::Direct;
         let state = &mut self.sessions[session.index()];
-        let protocol = state.client.protocol;
+        let (protocol, database) = (state.client.protocol, state.client.database);
         let shape = Shape {
             spec,
             slot: Slot::of_key(b""),
@@ -167,6 +189,7 @@ impl Engine {
             barrier,
             launch,
             protocol,
+            database,
         };
         let parent = self.requests.insert(session, shape, self.now);
         state.queue.push_back(parent);
@@ -247,6 +270,7 @@ impl Engine {
         reply: &[u8],
         executed: bool,
     ) {
+        let reply = self.hold_part_of_algebra(key, reply);
         self.requests.keep_reply(key, reply);
         let request = &mut self.requests[key];
         request.state = State::Done { executed };
@@ -267,10 +291,14 @@ impl Engine {
 
     fn complete_group(&mut self, key: GroupKey) {
         let group = self.groups.remove(key.index());
+        if let Assembly::Keys(raw) = &group.assembly {
+            return self.route_by_keys(&group, raw);
+        }
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
         let outcome = match &group.assembly {
             Assembly::Merge(rule) => self.merge(*rule, &group, &mut reply),
+            Assembly::Algebra(held) => self.merge_algebra(held, &group, &mut reply),
             Assembly::Scan(step) => {
                 let part = group
                     .parts
@@ -279,6 +307,7 @@ impl Engine {
                 step.finish(part.unwrap_or_default(), &self.snapshot, &mut reply);
                 outcome_of(&reply)
             }
+            Assembly::Keys(_) => Outcome::Unavailable,
         };
         let executed = group
             .parts
@@ -300,6 +329,21 @@ impl Engine {
         }
     }
 
+    /// How part `number` of `group` ended.
+    pub(super) fn part<'a>(&'a self, group: &'a Group, number: usize) -> Option<Part<'a>> {
+        let request = &self.requests[*group.parts.get(number)?];
+        let positions = group.positions.get(number);
+        Some(Part {
+            reply: &request.reply,
+            positions: positions.map_or(&[], Positions::as_slice),
+            outcome: match request.outcome {
+                Outcome::Uncertain => PartOutcome::Uncertain,
+                Outcome::Unavailable | Outcome::Refused => PartOutcome::NotExecuted,
+                Outcome::Ok | Outcome::NodeError | Outcome::Partial => PartOutcome::Answered,
+            },
+        })
+    }
+
     /// Merges the parts into `reply`; the outcome of the whole.
     fn merge(&self, rule: Rule, group: &Group, reply: &mut Vec<u8>) -> Outcome {
         let numbers = match self.parts_to_merge(rule, group) {
@@ -311,19 +355,11 @@ impl Engine {
         };
         let asked = |number: usize| group.parts.get(number).map(|part| &self.requests[*part]);
         let mut parts: Vec<Part<'_>> = Vec::with_capacity(numbers.len());
-        parts.extend(numbers.iter().filter_map(|number| {
-            let request = asked(*number)?;
-            let positions = group.positions.get(*number);
-            Some(Part {
-                reply: &request.reply,
-                positions: positions.map_or(&[], Positions::as_slice),
-                outcome: match request.outcome {
-                    Outcome::Uncertain => PartOutcome::Uncertain,
-                    Outcome::Unavailable | Outcome::Refused => PartOutcome::NotExecuted,
-                    Outcome::Ok | Outcome::NodeError | Outcome::Partial => PartOutcome::Answered,
-                },
-            })
-        }));
+        parts.extend(
+            numbers
+                .iter()
+                .filter_map(|number| self.part(group, *number)),
+        );
         let owns = |part: usize, slot: Slot| {
             let asked = numbers.get(part).and_then(|number| asked(*number));
             asked.is_some_and(|asked| {
@@ -347,7 +383,7 @@ pub(super) fn keyless(slot: Slot) -> NewPart<'static> {
     }
 }
 
-fn outcome_of(reply: &[u8]) -> Outcome {
+pub(super) fn outcome_of(reply: &[u8]) -> Outcome {
     if reply.starts_with(b"-UNCERTAIN") {
         Outcome::Uncertain
     } else if reply.starts_with(b"-PARTIAL") {
@@ -366,13 +402,13 @@ pub(super) struct Placed {
     slot: Slot,
     key: KeyHash,
     /// Among the keys.
-    position: u32,
+    pub(super) position: u32,
     /// Among the arguments.
-    index: u32,
+    pub(super) index: u32,
 }
 
 /// The keys of `args` by slot, those of one slot in their order.
-fn keys_by_slot(args: Args<'_>, keys: &KeyList) -> Vec<Placed> {
+pub(super) fn keys_by_slot(args: Args<'_>, keys: &KeyList) -> Vec<Placed> {
     let mut placed: Vec<Placed> = Vec::with_capacity(keys.as_slice().len());
     placed.extend((0..).zip(keys.as_slice()).filter_map(|(position, index)| {
         let (slot, key) = place(args.get(*index as usize)?);
@@ -387,10 +423,10 @@ fn keys_by_slot(args: Args<'_>, keys: &KeyList) -> Vec<Placed> {
     placed
 }
 
-/// One part for the keys of each slot, in the order of their first keys [P5].
-fn parts_of(placed: &[Placed]) -> Vec<NewPart<'_>> {
+/// One part for the keys of each slot, or for each key, in the order of their first keys [P5].
+pub(super) fn parts_of(placed: &[Placed], by_slot: bool) -> Vec<NewPart<'_>> {
     let mut parts = Vec::with_capacity(placed.len());
-    let chunks = placed.chunk_by(|a, b| a.slot == b.slot);
+    let chunks = placed.chunk_by(|a, b| by_slot && a.slot == b.slot);
     parts.extend(chunks.filter_map(|chunk| {
         let (first, others) = chunk.split_first()?;
         Some(NewPart {
@@ -406,19 +442,27 @@ fn parts_of(placed: &[Placed]) -> Vec<NewPart<'_>> {
     parts
 }
 
-/// The command `spec` with these keys only, and what belongs to each.
-fn write_request(spec: &Spec, args: Args<'_>, chunk: &[Placed], out: &mut Vec<u8>) {
+/// The command `spec` with these keys of all `keys` only, what belongs to each, and what belongs to all: the arguments before the first
+/// key and behind the last one.
+fn write_request(spec: &Spec, args: Args<'_>, keys: &KeyList, chunk: &[Placed], out: &mut Vec<u8>) {
     /// What stands around an argument, at most.
     const HEADER: usize = 16;
     let step = usize::from(spec.key_step);
+    let (first, last) = match keys.as_slice() {
+        [first, .., last] => (*first as usize, *last as usize),
+        _ => (1, args.len()),
+    };
     let belongs = |placed: &Placed| {
         let first = placed.index as usize;
-        (first..first + step).map(move |index| args.get(index).unwrap_or_default())
+        first..first + step
     };
-    let words = chunk.iter().flat_map(belongs);
+    let indexes = (1..first)
+        .chain(chunk.iter().flat_map(belongs))
+        .chain(last + step..args.len());
+    let words = indexes.map(|index| args.get(index).unwrap_or_default());
     let length: usize = words.clone().map(|word| HEADER + word.len()).sum();
     out.reserve(2 * HEADER + args.name().len() + length);
-    write::array(out, 1 + chunk.len() * step);
+    write::array(out, 1 + words.clone().count());
     write::bulk(out, args.name());
     words.for_each(|word| write::bulk(out, word));
 }

@@ -2,6 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 
+use super::inspect::Inspected;
 use super::{Engine, RequestKey, SessionKey};
 use crate::backend::{HANDED_OVER, give_back};
 use crate::metrics::CloseReason;
@@ -22,6 +23,8 @@ pub(super) enum HandOver {
     None,
     /// It may: it is big, and little else is in the buffer.
     Offered,
+    /// What is behind it is to be looked at before it is taken, which was not so until now.
+    Interrupted,
     /// It does, and is started when it has it.
     Accepted(RequestKey),
 }
@@ -47,7 +50,7 @@ impl Engine {
                     self.request_memory.note_brought(key, bytes.len());
                 }
                 let mut decoder = std::mem::take(&mut self.decoder);
-                let used = self.take_commands(key, bytes, &mut decoder, false);
+                let used = self.take(key, bytes, &mut decoder, false);
                 match bytes.get(used..) {
                     Some(rest) if !rest.is_empty() => self.keep_rest(key, rest, decoder),
                     _ => self.decoder = decoder,
@@ -73,7 +76,7 @@ impl Engine {
     fn take_from(&mut self, key: SessionKey, mut input: Box<PendingInput>) {
         let mut decoder = std::mem::take(&mut input.decoder);
         loop {
-            let used = self.take_commands(key, &input.bytes, &mut decoder, true);
+            let used = self.take(key, &input.bytes, &mut decoder, true);
             if used > 0 && self.sessions[key.index()].transaction.is_none() {
                 self.request_memory.note_whole(key);
             }
@@ -144,8 +147,9 @@ impl Engine {
 
     /// Takes whole requests off the front of `bytes` while the session may take more; gives the number of bytes used. All of them
     /// when the session ends, since nothing behind that point is a request any more. If the bytes are a buffer of the session's own
-    /// (`owned`), it ends behind a big request that is to be handed over.
-    fn take_commands(
+    /// (`owned`), it ends behind a big request that is to be handed over. If each is looked at before (`INSPECTED`), it ends before one
+    /// that is to wait.
+    pub(super) fn take_commands<const INSPECTED: bool>(
         &mut self,
         key: SessionKey,
         bytes: &[u8],
@@ -169,7 +173,21 @@ impl Engine {
                 Ok(DecodeStep::Skip { len }) => used += len,
                 Ok(DecodeStep::Command { len }) => {
                     let raw = rest.get(..len).unwrap_or_default();
-                    let is_big = owned && (len >= HANDED_OVER || self.is_uploaded(key));
+                    if INSPECTED {
+                        match self.inspect(key, Args::new(raw, decoder.ranges())) {
+                            Inspected::Taken => {}
+                            Inspected::Held => break,
+                            Inspected::Refused => {
+                                used += len;
+                                if owned && self.is_uploaded(key) {
+                                    self.end_upload(key);
+                                }
+                                continue;
+                            }
+                        }
+                    }
+                    let is_uploaded = owned && self.is_uploaded(key);
+                    let is_big = owned && len >= HANDED_OVER || is_uploaded;
                     if is_big && rest.len() - len <= SPARE_CAPACITY {
                         self.hand_over = HandOver::Offered;
                     }
@@ -178,9 +196,16 @@ impl Engine {
                     if self.hand_over != HandOver::None && self.is_handed_over() {
                         break;
                     }
+                    if is_uploaded {
+                        // It was answered here, or sent as others are: what was sent on is not the beginning of the next one.
+                        self.end_upload(key);
+                    }
                 }
                 Ok(DecodeStep::Inline { line_len, len }) => {
-                    self.inline(key, rest.get(..line_len).unwrap_or_default(), decoder);
+                    let line = rest.get(..line_len).unwrap_or_default();
+                    if !self.inline::<INSPECTED>(key, line, decoder) {
+                        break;
+                    }
                     used += len;
                 }
                 Err(error) => {
@@ -202,8 +227,13 @@ impl Engine {
         }
     }
 
-    /// An inline command becomes the same command in RESP [Y6].
-    fn inline(&mut self, key: SessionKey, line: &[u8], decoder: &mut RequestDecoder) {
+    /// An inline command becomes the same command in RESP [Y6]. False if it is to wait.
+    fn inline<const INSPECTED: bool>(
+        &mut self,
+        key: SessionKey,
+        line: &[u8],
+        decoder: &mut RequestDecoder,
+    ) -> bool {
         let mut raw = Vec::new();
         match inline_to_resp(line, &mut raw) {
             Ok(0) => {}
@@ -212,11 +242,21 @@ impl Engine {
                     decoder.decode(&raw, &RequestLimits::DEFAULT)
                 {
                     let raw = raw.get(..len).unwrap_or_default();
-                    self.command(key, raw, Args::new(raw, decoder.ranges()));
+                    let args = Args::new(raw, decoder.ranges());
+                    let inspected = match INSPECTED {
+                        true => self.inspect(key, args),
+                        false => Inspected::Taken,
+                    };
+                    match inspected {
+                        Inspected::Taken => self.command(key, raw, args),
+                        Inspected::Refused => {}
+                        Inspected::Held => return false,
+                    }
                 }
             }
             Err(error) => self.protocol_error(key, error),
         }
+        true
     }
 
     /// The server's own error, then the end [Y6].

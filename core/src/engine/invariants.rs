@@ -1,8 +1,11 @@
 //! What must hold between any two calls; for tests [Z1] [Z2] [Z6].
 
+use std::collections::HashMap;
+
 use super::request::State;
-use super::{Engine, LinkKey, RequestKey, SessionKey};
-use crate::backend::{LinkPhase, Owed};
+use super::{Engine, LinkKey, NodeKey, RequestKey, SessionKey};
+use crate::backend::{InFlight, LinkPhase, Owed};
+use crate::session::watch::Pin;
 use crate::session::{Session, Upload};
 
 impl Engine {
@@ -20,8 +23,15 @@ impl Engine {
             groups += whole;
         }
         self.check_uploads();
+        self.check_private_links();
+        self.check_watches();
         let replies = self.sessions.iter().map(|(_, session)| session.reply_bytes);
         assert_eq!(replies.sum::<usize>(), self.reply_bytes);
+        let unread = self
+            .sessions
+            .iter()
+            .map(|(_, session)| session.unread_bytes());
+        assert_eq!(unread.sum::<usize>(), self.unread_bytes);
         self.check_request_memory();
         assert_eq!(groups, self.groups.len(), "every group is in a queue");
         known += self.check_parked();
@@ -29,6 +39,7 @@ impl Engine {
             known += self.check_link(LinkKey::from_index(index));
         }
         self.check_nodes();
+        self.check_subscriptions();
         assert_eq!(known, self.requests.len(), "every request is somewhere");
     }
 
@@ -36,7 +47,16 @@ impl Engine {
     fn check_session(&self, session: &Session) -> (usize, usize) {
         assert!(!session.unsettled, "nothing is left for later");
         let (mut requests, mut groups, mut disturbed, mut barriers) = (0, 0, 0, 0);
-        let mut replies = session.out.len();
+        if let Some(tracker) = &session.tracker {
+            disturbed += tracker.disturbances;
+            let held = tracker.held.iter();
+            let bytes: usize = held.map(|(_, notice)| notice.keys().len()).sum();
+            assert_eq!(bytes, tracker.held_bytes, "what is held is counted");
+            let is_tracking = tracker.place.is_some();
+            assert_eq!(is_tracking, session.client.tracking.is_some());
+            assert_eq!(is_tracking, session.big == Session::TRACKS);
+        }
+        let mut replies = session.unread_bytes();
         let mut bytes = 0;
         self.for_each_outstanding(session, |request| {
             requests += 1;
@@ -73,7 +93,9 @@ impl Engine {
                 State::Held | State::Parked | State::Waiting(_) | State::Refused(_) => {
                     assert_eq!(request.bytes(), request.body.len(), "{:?}", request.state);
                 }
-                State::Done { .. } | State::Group(_) => assert_eq!(request.bytes(), 0),
+                State::Done { .. } | State::Group(_) | State::Subscribing => {
+                    assert_eq!(request.bytes(), 0);
+                }
                 // In its link's log, see there; or over since it came.
                 State::Sent(_) | State::New => {}
             }
@@ -120,6 +142,86 @@ impl Engine {
         assert_eq!(links.count(), self.uploads);
     }
 
+    /// Checks that private links carry the requests of one session each, and that those which nobody has are as good as new.
+    fn check_private_links(&self) {
+        let mut counts: HashMap<NodeKey, (usize, usize)> = HashMap::new();
+        for (index, link) in &self.links {
+            let key = LinkKey::from_index(index);
+            let Some(private) = &link.private else {
+                let is_private =
+                    |entry: &InFlight| matches!(entry.owed, Owed::Blocked(_) | Owed::Watch(_));
+                assert!(!link.in_flight().any(is_private), "nobody else waits there");
+                continue;
+            };
+            if matches!(link.phase, LinkPhase::Closed) {
+                assert!(private.pinned.is_none(), "a closed link is nobody's");
+                continue;
+            }
+            let count = counts.entry(link.node).or_default();
+            count.0 += 1;
+            count.1 += usize::from(!link.is_ready());
+            let requests = link.in_flight().filter_map(|entry| match entry.owed {
+                Owed::Blocked(request) | Owed::Watch(request) | Owed::Unit(request) => {
+                    Some(request)
+                }
+                _ => None,
+            });
+            let is_public = |entry: &InFlight| matches!(entry.owed, Owed::Request(_));
+            assert!(!link.in_flight().any(is_public), "nothing else goes there");
+            assert!(
+                requests.chain(link.waiting.iter().copied()).count() <= 1,
+                "one request at a time"
+            );
+            let is_idle =
+                self.nodes[link.node].idle[link.protocol.index()].contains(&(link.database, key));
+            let is_free = link.is_ready() && link.owed() == 0 && private.pinned.is_none();
+            assert_eq!(
+                (is_idle, private.idle),
+                (is_free, is_free),
+                "what nobody has is to be had"
+            );
+            assert!(
+                !is_idle || !(private.used_up || private.watches),
+                "and as new"
+            );
+        }
+        for (key, node) in self.nodes.iter() {
+            let (private, opening) = counts.get(&key).copied().unwrap_or_default();
+            assert_eq!((node.private, node.private_opening), (private, opening));
+            let links = self.links.iter().filter(|(_, link)| link.node == key);
+            let tracking = links.filter(|(_, link)| link.tracks.is_some()).count();
+            assert_eq!(node.tracking, tracking, "those of sessions that track keys");
+            assert!(private + tracking <= self.limits.private_links);
+            let idle = node.idle.iter().flatten();
+            let mut listed: Vec<LinkKey> = idle.map(|(_, link)| *link).collect();
+            listed.sort_unstable();
+            listed.dedup();
+            assert_eq!(listed.len(), node.idle.iter().flatten().count());
+            assert!(listed.iter().all(|link| self.links.contains(link.index())));
+        }
+    }
+
+    /// Checks that each session whose keys are watched has its link, and each such link its session.
+    fn check_watches(&self) {
+        let mut pins = 0;
+        for (index, session) in &self.sessions {
+            let pin = session.watch.as_ref().map(|watch| watch.pin);
+            if let Some(Pin::Over { link, .. }) = pin {
+                pins += 1;
+                let link = &self.links[link.index()];
+                let private = link.private.as_ref();
+                let pinned = private.and_then(|private| private.pinned);
+                assert_eq!(pinned, Some(SessionKey::from_index(index)));
+                assert!(private.is_some_and(|private| private.watches) && link.is_ready());
+            }
+        }
+        let pinned = self.links.iter().filter(|(_, link)| {
+            let private = link.private.as_ref();
+            private.is_some_and(|private| private.pinned.is_some())
+        });
+        assert_eq!(pinned.count(), pins);
+    }
+
     /// Checks the parked requests; gives the number of those whose client has gone.
     fn check_parked(&self) -> usize {
         let mut bytes = 0;
@@ -145,12 +247,10 @@ impl Engine {
             let left = link.owed() + link.waiting.len();
             assert!(link.probe || left == 0, "a closed link has no requests");
         } else {
-            let entered = node
-                .links
-                .iter()
-                .flatten()
-                .filter(|other| **other == Some(key));
-            let entered = entered.count() + usize::from(node.probe == Some(key));
+            let entered = node.shared_links().filter(|other| *other == key);
+            let entered = entered.count()
+                + usize::from(node.probe == Some(key))
+                + usize::from(node.feed == Some(key));
             let expected = usize::from(!link.detached);
             assert_eq!(entered, expected, "a link is one of its node's");
             assert!(
@@ -160,17 +260,17 @@ impl Engine {
         }
         for request in &link.waiting {
             assert_eq!(self.requests[*request].state, State::Waiting(key));
+            self.check_database(key, *request);
         }
         let sent = || {
             link.in_flight().filter_map(|entry| match entry.owed {
-                Owed::Request(request) | Owed::Unit(request) | Owed::Orphan(request) => {
-                    Some((request, entry))
-                }
-                Owed::Asking | Owed::Queued { .. } | Owed::Probe | Owed::Fence => None,
+                Owed::Orphan(orphan) => Some((orphan, entry)),
+                owed => Some((owed.request()?, entry)),
             })
         };
         for (request, entry) in sent() {
             assert_eq!(self.requests[request].state, State::Sent(key));
+            self.check_database(key, request);
             let length = link.request(entry).len();
             assert_eq!(self.requests[request].bytes(), length, "its bytes are here");
         }
@@ -181,9 +281,19 @@ impl Engine {
             .count()
     }
 
+    /// Checks that the request is in the log of a link that is in its database [N21].
+    fn check_database(&self, key: LinkKey, request: RequestKey) {
+        let asked = self.requests[request].shape.database;
+        assert_eq!(self.links[key.index()].database, asked);
+    }
+
     fn check_nodes(&self) {
         for (key, node) in self.nodes.iter() {
-            for link in node.links.iter().flatten().flatten().chain(&node.probe) {
+            node.check_places(
+                |link| self.links[link.index()].database,
+                |link| self.links[link.index()].tracks.is_some(),
+            );
+            for link in node.shared_links().chain(node.probe).chain(node.feed) {
                 let entry = self.links.get(link.index());
                 assert!(
                     entry.is_some_and(|link| link.node == key),

@@ -49,3 +49,7 @@ key! {
     /// A connection to a node.
     LinkKey
 }
+key! {
+    /// What sessions are subscribed to: a channel or a pattern.
+    TopicKey
+}

@@ -14,6 +14,8 @@ pub struct Limits {
     pub request: RequestLimits,
     /// Keys of one split command [P8].
     pub split_max_keys: usize,
+    /// Replies of the parts of one command of set algebra over slots.
+    pub cross_slot_bytes: usize,
     /// How long a request waits for a usable node [PK1].
     pub park_timeout: Duration,
     /// How long a request that was sent waits for its reply; scripts wait as long as they take [D8].
@@ -60,8 +62,20 @@ pub struct Limits {
     pub output_soft_bytes: usize,
     /// See `output_soft_bytes`.
     pub output_soft_time: Duration,
+    /// As `output_max_bytes`, for a client with subscriptions [U8].
+    pub pubsub_output_bytes: usize,
+    /// As `output_soft_bytes`, for a client with subscriptions [U8].
+    pub pubsub_output_soft_bytes: usize,
+    /// What all subscriptions of one worker may take.
+    pub subscription_bytes: usize,
+    /// Requests answered no sooner than so many microseconds after they came are noted in the slow log.
+    pub slow_micros: u64,
     /// Connections of one worker to one node and protocol version.
     pub links_per_node: usize,
+    /// Connections of one worker to one node that are lent to one session at a time [B3] [W7].
+    pub private_links: usize,
+    /// How many of them are for sessions that watch keys [W7].
+    pub watching_links: usize,
 }
 
 impl Default for Limits {
@@ -70,6 +84,7 @@ impl Default for Limits {
             session_in_flight: 256,
             request: RequestLimits::DEFAULT,
             split_max_keys: 65_536,
+            cross_slot_bytes: 64 << 20,
             park_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(15),
             fast_fail_uncovered: true,
@@ -93,7 +108,13 @@ impl Default for Limits {
             output_max_bytes: 256 << 20,
             output_soft_bytes: 64 << 20,
             output_soft_time: Duration::from_secs(60),
+            pubsub_output_bytes: 32 << 20,
+            pubsub_output_soft_bytes: 8 << 20,
+            subscription_bytes: 64 << 20,
+            slow_micros: 10_000,
             links_per_node: 1,
+            private_links: 5_000,
+            watching_links: 512,
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::request::{Retry, State};
+use super::databases::{is_rarely_used, missing_database};
+use super::nodes::Place;
+use super::request::{Launch, Retry, State};
 use super::resend::UNCERTAIN;
 use super::{Action, Engine, LinkKey, NodeKey, RequestKey};
-use crate::backend::{Fence, Handshake, HandshakeFailure, InFlight, Link, LinkPhase, Owed};
+use crate::backend::{Fence, Handshake, HandshakeFailure, Identity, InFlight, LinkPhase, Owed};
 use crate::metrics::{Outcome, RetryReason};
 use crate::resp::Protocol;
-use crate::topology::{Hint, RefreshReason};
+use crate::topology::{Hint, NodeId, RefreshReason};
 
 /// First pause after a failed connection attempt, doubled up to the second value [HL3].
 const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -48,45 +50,51 @@ pub(super) enum Route {
     Coming(LinkKey),
     /// No link: the node refused the credentials a moment ago.
     LoginRefused,
+    /// No link: there are as many as there may be.
+    Full,
     /// No link, and none is attempted before this time.
     NotBefore(crate::time::Timestamp),
+    /// No link before this time: too many databases are in use.
+    Crowded(crate::time::Timestamp),
 }
 
 impl Engine {
-    /// The link to `node` for `protocol` and `index`; one is opened if there is none.
+    /// The link to `node` in `database` for `protocol` and `index`; one is opened if there is none.
     #[inline]
-    pub(super) fn link_to(&mut self, node: NodeKey, protocol: Protocol, index: usize) -> Route {
-        let entry = &self.nodes[node];
-        if let Some(link) = entry.link(protocol, index) {
-            return if self.links[link.index()].is_ready() {
-                Route::Ready(link)
-            } else {
-                Route::Coming(link)
-            };
+    pub(super) fn link_to(
+        &mut self,
+        node: NodeKey,
+        database: u16,
+        protocol: Protocol,
+        index: usize,
+    ) -> Route {
+        let place = Place::new(database, protocol, index);
+        match self.nodes[node].link(place) {
+            Some(link) => self.route_over(link),
+            None if database > 0 => self.link_in_database(node, database, protocol, index),
+            None => self.open_link(node, database, protocol, index),
         }
+    }
+
+    /// Why no connection to `node` is opened now.
+    pub(super) fn not_now(&self, node: NodeKey) -> Option<Route> {
+        let entry = &self.nodes[node];
         if entry.retry_at > self.now {
-            return if entry.login_refused {
+            return Some(if entry.login_refused {
                 Route::LoginRefused
             } else {
                 Route::NotBefore(entry.retry_at)
-            };
+            });
         }
-        if entry.failures > 0 && self.is_being_tried(node) {
-            // One connection finds out whether it is there again [HL3].
-            return Route::NotBefore(self.now.after(TRIAL_PAUSE));
-        }
-        let address = entry.address.clone();
-        let mut link = Link::connecting(node, protocol, self.now);
-        link.bulk = index >= self.limits.links_per_node;
-        let link = LinkKey::from_index(self.links.insert(link));
-        self.nodes[node].set_link(protocol, index, Some(link));
-        self.actions.push_back(Action::Connect { link, address });
-        Route::Coming(link)
+        // One connection finds out whether it is there again [HL3].
+        let is_tried = entry.failures > 0 && self.is_being_tried(node);
+        is_tried.then(|| Route::NotBefore(self.now.after(TRIAL_PAUSE)))
     }
 
-    fn is_being_tried(&self, node: NodeKey) -> bool {
-        let mut links = self.nodes[node].links.iter().flatten().flatten();
-        links.any(|link| !self.links[link.index()].is_ready())
+    pub(super) fn is_being_tried(&self, node: NodeKey) -> bool {
+        let node = &self.nodes[node];
+        let mut links = node.shared_links().chain(node.feed);
+        node.private_opening > 0 || links.any(|link| self.links[link.index()].is_coming())
     }
 
     /// The connection of `key` is open: the handshake begins.
@@ -100,8 +108,13 @@ impl Engine {
         }
         self.metrics.links_opened += 1;
         let node = &self.nodes[link.node];
-        let expected = node.id.as_ref().map(|id| Arc::from(id.as_str()));
-        let fences = if link.probe {
+        let undivided = self.keyspace.undivided;
+        let identity = |id: &NodeId| match undivided {
+            true => Identity::Process(Arc::from(id.as_str())),
+            false => Identity::Member(Arc::from(id.as_str())),
+        };
+        let expected = node.id.as_ref().map(identity);
+        let fences = if link.probe || link.feed {
             Vec::new()
         } else {
             node.fences.clone()
@@ -112,7 +125,9 @@ impl Engine {
             expected,
             fences,
             link.opened,
-        );
+        )
+        .in_database(link.database)
+        .tracking(link.tracks.as_ref().and_then(|it| it.command.clone()));
         let output = handshake.take_output();
         link.push_handshake(&output);
         link.phase = LinkPhase::Handshaking(Box::new(handshake));
@@ -139,7 +154,13 @@ impl Engine {
         let waiting = std::mem::take(&mut link.waiting);
         node.failures = 0;
         node.login_refused = false;
+        if link.feed {
+            return self.on_feed_ready(key);
+        }
         let is_upload = link.uploads.is_some();
+        let is_private = link.private.is_some();
+        let is_tracking = link.tracks.is_some();
+        node.private_opening -= usize::from(is_private);
         // Those that have come since its handshake began. A connection for one request has no room for others.
         let fences = node.fences.clone();
         if is_upload && !fences.is_empty() {
@@ -151,13 +172,20 @@ impl Engine {
         if is_upload {
             self.mark_link_dirty(key);
         }
+        if is_tracking {
+            self.on_tracking_ready(key);
+        }
         for request in waiting {
             match self.requests[request].session {
                 Some(session) => {
                     let asking = self.requests[request]
                         .detour
                         .is_some_and(|(_, asking)| asking);
-                    self.send(key, request, None, asking);
+                    if is_private {
+                        self.send_waiting(key, request, asking);
+                    } else {
+                        self.send(key, request, None, asking);
+                    }
                     self.mark_unsettled(session);
                 }
                 None => self.requests.remove(request),
@@ -209,6 +237,7 @@ impl Engine {
         if matches!(link.phase, LinkPhase::Closed) {
             return;
         }
+        let was_ready = link.is_ready();
         link.phase = LinkPhase::Closed;
         let node = link.node;
         let probe = link.probe;
@@ -218,9 +247,15 @@ impl Engine {
         if probe {
             return;
         }
+        if self.links[key.index()].feed {
+            return self.on_feed_lost(key, &loss);
+        }
         if let Some(session) = uploads {
             self.fail_upload(session);
         }
+        self.on_private_lost(key, was_ready);
+        let is_tracking = self.links[key.index()].tracks.is_some();
+        self.on_tracking_lost(key, was_ready);
         let link = &self.links[key.index()];
         if matches!(loss, LinkLoss::Silent | LinkLoss::Protocol(_))
             && link.may_execute()
@@ -229,9 +264,14 @@ impl Engine {
             let fence = Fence::new(id.clone(), since);
             self.fence_open_links(node, &fence);
             self.nodes[node].fences.push(fence);
+            self.spoil_private_links(node);
         }
         let missing_resp3 = matches!(loss, LinkLoss::Handshake(HandshakeFailure::NoResp3));
-        self.note_loss(node, &loss);
+        let is_refused = self.is_refused_at_full_node(key, is_tracking, &loss);
+        let missing_database = missing_database(&loss);
+        if !is_refused && missing_database.is_none() {
+            self.note_loss(node, &loss);
+        }
         let link = &mut self.links[key.index()];
         if link.passage.take().is_some()
             && let Some(Owed::Request(request)) = link.oldest().map(|entry| entry.owed)
@@ -240,7 +280,7 @@ impl Engine {
         }
         self.links[key.index()].release_answered();
         while let Some(entry) = self.links[key.index()].oldest().copied() {
-            self.judge(key, entry);
+            self.judge(key, entry, &loss);
             let link = &mut self.links[key.index()];
             link.pop();
             link.release_answered();
@@ -253,6 +293,12 @@ impl Engine {
                     Outcome::Unavailable,
                     false,
                 );
+            } else if let Some(error) = &missing_database {
+                self.fail(request, error, Outcome::NodeError, false);
+            } else if is_refused && is_tracking {
+                self.refuse_untracked(request, &loss);
+            } else if is_refused {
+                self.refuse_at_full_node(request);
             } else {
                 self.reroute(request);
             }
@@ -263,11 +309,7 @@ impl Engine {
     /// session may go on over one of them [D9].
     fn fence_open_links(&mut self, node: NodeKey, fence: &Fence) {
         let open: Vec<LinkKey> = self.nodes[node]
-            .links
-            .iter()
-            .flatten()
-            .flatten()
-            .copied()
+            .shared_links()
             .filter(|link| self.links[link.index()].is_ready())
             .collect();
         for link in open {
@@ -291,7 +333,7 @@ impl Engine {
         self.mark_link_dirty(key);
     }
 
-    fn note_loss(&mut self, node: NodeKey, loss: &LinkLoss) {
+    pub(super) fn note_loss(&mut self, node: NodeKey, loss: &LinkLoss) {
         let reason = match loss {
             LinkLoss::Retired => return,
             LinkLoss::ConnectFailed => RefreshReason::ConnectFailed,
@@ -326,11 +368,12 @@ impl Engine {
     }
 
     /// Decides about one request of a lost link.
-    fn judge(&mut self, key: LinkKey, entry: InFlight) {
-        let request = match entry.owed {
-            Owed::Request(request) | Owed::Unit(request) => request,
-            Owed::Orphan(orphan) => return self.end_orphan(orphan),
-            Owed::Asking | Owed::Queued { .. } | Owed::Probe | Owed::Fence => return,
+    fn judge(&mut self, key: LinkKey, entry: InFlight, loss: &LinkLoss) {
+        if let Owed::Orphan(orphan) = entry.owed {
+            return self.end_orphan(orphan);
+        }
+        let Some(request) = entry.owed.request() else {
+            return;
         };
         let link = &mut self.links[key.index()];
         let written = link.is_written(&entry);
@@ -342,6 +385,17 @@ impl Engine {
         if self.sessions[session.index()].cut_off.is_some() {
             // Nobody will get the reply.
             return self.fail(request, UNCERTAIN, Outcome::Uncertain, true);
+        }
+        match self.requests[request].shape.launch {
+            Launch::Watch => return self.on_watch_lost(request),
+            Launch::Watched if !written => return self.refuse_watched(request),
+            Launch::Blocking if self.ends_unblocked(request, written, loss) => {
+                return self.end_unblocked(request);
+            }
+            Launch::Blocking => self.note_waited(request),
+            // A SELECT: the keys that were watched there are not any more, and it is carried out here.
+            Launch::AtTurn => return self.reroute(request),
+            _ => {}
         }
         if !written {
             self.metrics.retries[RetryReason::Unwritten.index()] += 1;
@@ -375,7 +429,11 @@ impl Engine {
                 let node = &self.nodes[link.node];
                 let idle = self.now.since(link.progress);
                 let left = !node.known && (node.id.is_some() || idle >= self.limits.node_timeout);
-                left || (link.bulk && idle >= BULK_IDLE) || link.is_spent()
+                // What a feed carries goes elsewhere first; a probe is for others, and ends with them.
+                (left && !link.feed && !link.probe)
+                    || (link.bulk && idle >= BULK_IDLE)
+                    || is_rarely_used(link, idle)
+                    || self.is_left_alone(link)
             })
             .filter(|(_, link)| {
                 link.owed() == 0

@@ -1,5 +1,6 @@
 //! Commands the proxy answers itself, at their turn in the session.
 
+use super::input::HandOver;
 use super::{Engine, SessionKey};
 use crate::command::Spec;
 use crate::local::{self, LocalOutcome};
@@ -14,23 +15,44 @@ impl Engine {
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
         let state = &mut self.sessions[session.index()];
-        let protocol = state.client.protocol;
+        let before = (state.client.protocol, state.client.database);
         let env = std::rc::Rc::clone(&state.env);
         let outcome = local::answer(spec, args, &mut state.client, &*env, &mut reply);
-        if state.client.protocol != protocol {
+        let is_tracking = state.client.tracking.is_some();
+        if (state.client.protocol, state.client.database) != before {
             // From here on other links are used: the order of outstanding requests needs a look [O1].
             state.sent_generation = Session::MIXED;
+            if is_tracking {
+                self.change_links(session);
+            }
         }
-        let counted = if reply.first() == Some(&b'-') {
-            Outcome::Refused
-        } else {
-            Outcome::Ok
-        };
-        self.count_immediate(spec, counted);
-        self.answer_at_turn(session, &reply);
-        self.keep_scratch(reply);
-        if matches!(outcome, LocalOutcome::ResetSession) {
+        if is_tracking {
+            self.end_caching(session, spec);
+        }
+        if matches!(outcome, LocalOutcome::Monitor) {
+            self.ask_for_monitoring(session, spec);
+        } else if matches!(outcome, LocalOutcome::ResetSession) {
+            self.end_monitoring(session);
             self.drop_transaction(session);
+            self.drop_subscriptions(session);
+            self.end_tracking(session);
+            self.discard(session, spec, &reply);
+        } else {
+            let counted = if reply.first() == Some(&b'-') {
+                Outcome::Refused
+            } else {
+                Outcome::Ok
+            };
+            self.count_immediate(spec, counted);
+            self.answer_at_turn(session, &reply);
+        }
+        self.keep_scratch(reply);
+        if matches!(outcome, LocalOutcome::PauseChanged) {
+            let was_inspected = self.inspects;
+            self.set_pause(env.pause());
+            if self.inspects && !was_inspected {
+                self.hand_over = HandOver::Interrupted;
+            }
         }
         if matches!(outcome, LocalOutcome::ReplyThenClose) {
             self.end_session(session, CloseReason::Quit);

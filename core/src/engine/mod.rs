@@ -12,62 +12,90 @@
 //! [`Engine::next_dirty_link`] and [`Engine::next_dirty_session`] name, links first, once per turn of its loop. Input slices are
 //! borrowed and never kept.
 
+mod algebra;
+mod blocking;
+mod databases;
 mod deliver;
 mod dispatch;
 mod fan_out;
+mod feed;
+mod find_keys;
 mod group;
+mod handover;
 mod input;
+mod inspect;
+mod invalidation;
 mod invariants;
 mod keys;
+mod learned;
 mod limits;
 mod links;
 mod local;
+mod monitor;
 mod nodes;
 mod order;
 mod outage;
 mod overdue;
 mod park;
 mod passage;
+mod pause;
+mod placing;
+mod private;
+mod publish;
 mod refusal;
 mod replies;
 mod reply_memory;
 mod request;
 mod request_memory;
 mod resend;
+mod scripts;
 mod sessions;
 mod silence;
+mod slow;
 mod submit;
+mod subscribe;
+mod subscription_invariants;
 mod tick;
+mod tracking;
+mod tracking_links;
 mod transaction;
+mod unblock;
 mod uncovered;
 mod unit;
 mod upload;
+mod watch;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use slab::Slab;
 
-pub use keys::{GroupKey, LinkKey, NodeKey, RequestKey, SessionKey};
+pub use keys::{GroupKey, LinkKey, NodeKey, RequestKey, SessionKey, TopicKey};
 pub use limits::Limits;
 pub use links::LinkLoss;
+pub use scripts::ScriptNews;
 
 use crate::backend::{Credentials, Link};
 use crate::command::KeyList;
+use crate::local::Pause;
 use crate::metrics::WorkerMetrics;
 use crate::resp::RequestDecoder;
-use crate::router::KeyHash;
+use crate::router::{KeyHash, Keyspace};
 use crate::session::{PendingInput, Session};
 use crate::time::Timestamp;
 use crate::topology::{Address, AddressMap, Hint, Snapshot};
 use group::Group;
 use input::HandOver;
+use monitor::Monitor;
 use nodes::Nodes;
 use park::Parked;
+use placing::Subscriptions;
 use reply_memory::ReplySizes;
 use request::RequestTable;
 use request_memory::RequestMemory;
+use scripts::Scripts;
+use tracking::Trackers;
 use uncovered::Confirmation;
 
 /// What the shell must do.
@@ -86,6 +114,8 @@ pub enum Action {
     ResumeLink(LinkKey),
     /// Tell discovery.
     Hint(Hint),
+    /// Tell the other workers, by [`Engine::on_script_news`].
+    Script(ScriptNews),
     /// Drop this buffer on a thread that serves nobody, for to take back its memory takes the system 0.1 ms for each MiB; then tell
     /// [`Engine::on_dropped`].
     Drop {
@@ -103,14 +133,30 @@ pub struct Upstream {
     pub credentials: Credentials,
     /// Rewrites addresses that servers announce [T19].
     pub address_map: AddressMap,
+    /// It is one server with all keys, not a cluster: [H7].
+    pub undivided: bool,
 }
 
 /// One worker's request path.
 pub struct Engine {
     limits: Limits,
+    /// [`Limits::session_in_flight`]; 0 while all clients wait.
+    in_flight_cap: usize,
+    /// Every command is looked at before it is taken.
+    inspects: bool,
+    paused: Option<Pause>,
+    /// Sessions that have met a command that waits for the end of a pause.
+    postponed: BTreeSet<SessionKey>,
+    monitor: Monitor,
     upstream: Upstream,
+    keyspace: Keyspace,
     now: Timestamp,
     last_tick: Timestamp,
+    /// When all links were last looked at.
+    links_seen: Timestamp,
+    /// How many times that was.
+    #[cfg(test)]
+    looks: usize,
     /// No request is late before: the worker itself did not run.
     patient_until: Timestamp,
     snapshot: Arc<Snapshot>,
@@ -123,20 +169,27 @@ pub struct Engine {
     reply_sizes: ReplySizes,
     /// Sum of [`Session::reply_bytes`].
     reply_bytes: usize,
+    /// What of it is there, for clients to read: their outputs, and messages held behind a reply.
+    unread_bytes: usize,
     /// Somebody waits because that is all there may be.
     crowded: bool,
     request_memory: RequestMemory,
     /// Requests that are being sent on while they arrive.
     uploads: usize,
+    subscriptions: Subscriptions,
+    trackers: Trackers,
     dirty_sessions: Vec<SessionKey>,
     dirty_links: Vec<LinkKey>,
     unsettled: Vec<SessionKey>,
     actions: VecDeque<Action>,
     draining: bool,
     login_refused: bool,
+    /// Requests noted in the slow log since the last tick.
+    slow_noted: u32,
     uncovered: Option<Confirmation>,
     /// Seeded by the driver: equal seeds and inputs give equal runs [Z10].
     rng: fastrand::Rng,
+    scripts: Scripts,
     metrics: WorkerMetrics,
     decoder: RequestDecoder,
     hand_over: HandOver,
@@ -154,11 +207,24 @@ impl Engine {
     /// An engine without sessions, links or topology.
     #[must_use]
     pub fn new(limits: Limits, upstream: Upstream, seed: u64) -> Self {
+        let keyspace = Keyspace {
+            split_max_keys: limits.split_max_keys,
+            undivided: upstream.undivided,
+        };
         Self {
+            in_flight_cap: limits.session_in_flight,
+            inspects: false,
+            paused: None,
+            postponed: BTreeSet::new(),
+            monitor: Monitor::default(),
             limits,
+            keyspace,
             upstream,
             now: Timestamp::ZERO,
             last_tick: Timestamp::ZERO,
+            links_seen: Timestamp::ZERO,
+            #[cfg(test)]
+            looks: 0,
             patient_until: Timestamp::ZERO,
             snapshot: Arc::new(Snapshot::empty()),
             sessions: Slab::new(),
@@ -169,17 +235,22 @@ impl Engine {
             parked: Parked::default(),
             reply_sizes: ReplySizes::default(),
             reply_bytes: 0,
+            unread_bytes: 0,
             crowded: false,
             request_memory: RequestMemory::default(),
             uploads: 0,
+            subscriptions: Subscriptions::default(),
+            trackers: Trackers::default(),
             dirty_sessions: Vec::new(),
             dirty_links: Vec::new(),
             unsettled: Vec::new(),
             actions: VecDeque::new(),
             draining: false,
             login_refused: false,
+            slow_noted: 0,
             uncovered: None,
             rng: fastrand::Rng::with_seed(seed),
+            scripts: Scripts::default(),
             metrics: WorkerMetrics::default(),
             decoder: RequestDecoder::default(),
             hand_over: HandOver::None,

@@ -1,6 +1,6 @@
 //! The nodes as one worker uses them: which node serves each shard, and the links to each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::keys::{LinkKey, NodeKey};
 use super::outage::Outages;
@@ -11,16 +11,46 @@ use crate::slot::Slot;
 use crate::time::Timestamp;
 use crate::topology::{Address, NodeId, Snapshot};
 
+/// Which of the links to a node: by database, then by index, then by RESP version. One number, and a small one in database 0, so
+/// that those are found in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(usize);
+
+impl Place {
+    /// Sessions that track keys have an index each: there may be many.
+    const INDEX_BITS: u32 = usize::BITS / 2;
+
+    #[inline]
+    pub(crate) fn new(database: u16, protocol: Protocol, index: usize) -> Self {
+        Self((usize::from(database) << Self::INDEX_BITS) | (index << 1) | protocol.index())
+    }
+
+    const fn database(self) -> usize {
+        self.0 >> Self::INDEX_BITS
+    }
+}
+
 /// One node, under one address. A node that changes its address becomes a new entry; the old one drains [T14].
 #[derive(Debug)]
 pub(crate) struct Node {
     /// `None` for the target of a redirection that the snapshot does not know [E7].
     pub(crate) id: Option<NodeId>,
     pub(crate) address: Address,
-    /// Links by RESP version, then by index.
-    pub(crate) links: [Vec<Option<LinkKey>>; 2],
+    /// Links in database 0, by [`Place`].
+    links: Vec<Option<LinkKey>>,
+    /// Links in other databases.
+    in_databases: BTreeMap<Place, LinkKey>,
+    /// Private links that nobody has, by RESP version, each with its database; the one that was used last is lent first.
+    pub(crate) idle: [Vec<(u16, LinkKey)>; 2],
+    /// How many private links there are, and how many of them are not ready yet.
+    pub(crate) private: usize,
+    pub(crate) private_opening: usize,
+    /// How many links there are of sessions that track keys.
+    pub(crate) tracking: usize,
     /// The connection that asks whether it still answers, while it is silent on the others [HL2].
     pub(crate) probe: Option<LinkKey>,
+    /// The connection that has subscriptions.
+    pub(crate) feed: Option<LinkKey>,
     /// When a probe was last opened.
     pub(crate) probed_at: Option<Timestamp>,
     /// When it last sent something on a connection that was through its handshake.
@@ -39,7 +69,7 @@ pub(crate) struct Node {
     pub(crate) known: bool,
     /// The snapshot names it as the primary of a shard.
     pub(crate) primary: bool,
-    pub(crate) answered: u64,
+    /// Time it took for each reply.
     pub(crate) latency: Histogram,
 }
 
@@ -48,8 +78,14 @@ impl Node {
         Self {
             id,
             address,
-            links: [Vec::new(), Vec::new()],
+            links: Vec::new(),
+            in_databases: BTreeMap::new(),
+            idle: [Vec::new(), Vec::new()],
+            private: 0,
+            private_opening: 0,
+            tracking: 0,
             probe: None,
+            feed: None,
             probed_at: None,
             heard: Timestamp::ZERO,
             failures: 0,
@@ -59,38 +95,92 @@ impl Node {
             fences: Vec::new(),
             known: false,
             primary: false,
-            answered: 0,
             latency: Histogram::default(),
         }
     }
 
-    /// The link for `protocol` at `index`, if there is one in any phase.
-    pub(crate) fn link(&self, protocol: Protocol, index: usize) -> Option<LinkKey> {
-        self.links[protocol.index()].get(index).copied().flatten()
+    /// The link at `place`, if there is one in any phase. Only database 0 is looked for.
+    #[inline]
+    pub(crate) fn link(&self, place: Place) -> Option<LinkKey> {
+        self.links.get(place.0).copied().flatten()
     }
 
-    pub(crate) fn set_link(&mut self, protocol: Protocol, index: usize, link: Option<LinkKey>) {
-        let links = &mut self.links[protocol.index()];
-        if links.len() <= index {
-            links.resize(index + 1, None);
+    /// As [`Self::link`], in whichever database.
+    pub(crate) fn link_anywhere(&self, place: Place) -> Option<LinkKey> {
+        let elsewhere = || self.in_databases.get(&place).copied();
+        self.link(place).or_else(elsewhere)
+    }
+
+    pub(crate) fn set_link(&mut self, place: Place, link: LinkKey) {
+        if place.database() > 0 {
+            self.in_databases.insert(place, link);
+            return;
         }
-        links[index] = link;
+        if self.links.len() <= place.0 {
+            self.links.resize(place.0 + 1, None);
+        }
+        if let Some(entry) = self.links.get_mut(place.0) {
+            *entry = Some(link);
+        }
+    }
+
+    /// The links that sessions share.
+    pub(crate) fn shared_links(&self) -> impl Iterator<Item = LinkKey> {
+        self.links
+            .iter()
+            .flatten()
+            .chain(self.in_databases.values())
+            .copied()
+    }
+
+    /// Checks that the links are where those of their databases are.
+    ///
+    /// # Panics
+    /// If one is not.
+    pub(crate) fn check_places(
+        &self,
+        database: impl Fn(LinkKey) -> u16,
+        is_tracking: impl Fn(LinkKey) -> bool,
+    ) {
+        assert!(self.links.iter().flatten().all(|link| database(*link) == 0));
+        let in_databases = self.in_databases.values();
+        let shared = in_databases.filter(|link| !is_tracking(**link)).count();
+        assert!(shared <= super::databases::LINKS);
+        for (place, link) in &self.in_databases {
+            assert!(place.database() > 0);
+            assert_eq!(place.database(), usize::from(database(*link)));
+        }
+    }
+
+    /// Those in other databases than 0.
+    pub(crate) const fn in_databases(&self) -> &BTreeMap<Place, LinkKey> {
+        &self.in_databases
     }
 
     /// Forgets `link`.
     pub(crate) fn detach(&mut self, link: LinkKey) {
-        for entry in self.links.iter_mut().flatten() {
+        for entry in &mut self.links {
             if *entry == Some(link) {
                 *entry = None;
             }
         }
+        self.in_databases.retain(|_, other| *other != link);
+        for idle in &mut self.idle {
+            idle.retain(|(_, other)| *other != link);
+        }
         if self.probe == Some(link) {
             self.probe = None;
+        }
+        if self.feed == Some(link) {
+            self.feed = None;
         }
     }
 
     pub(crate) fn has_links(&self) -> bool {
-        self.probe.is_some() || self.links.iter().flatten().any(Option::is_some)
+        self.probe.is_some()
+            || self.feed.is_some()
+            || self.private > 0
+            || self.shared_links().next().is_some()
     }
 }
 
@@ -102,6 +192,8 @@ pub(crate) struct Nodes {
     by_address: HashMap<Address, NodeKey>,
     /// Primary of each shard of the snapshot.
     primaries: Vec<NodeKey>,
+    /// Latency of nodes that are forgotten.
+    forgotten: Histogram,
 }
 
 impl Nodes {
@@ -161,6 +253,11 @@ impl Nodes {
             .copied()
     }
 
+    /// The primary of each shard of the snapshot last adopted.
+    pub(crate) fn primaries(&self) -> &[NodeKey] {
+        &self.primaries
+    }
+
     /// The node at `address`, entered if it is new [E7].
     pub(crate) fn at(&mut self, address: &Address) -> NodeKey {
         if let Some(key) = self.by_address.get(address) {
@@ -181,13 +278,24 @@ impl Nodes {
             .map(|(index, node)| (NodeKey::from_index(index), node))
     }
 
+    /// The latency of all nodes there ever were.
+    pub(crate) fn latency(&self) -> Histogram {
+        let mut sum = self.forgotten.clone();
+        for (_, node) in &self.entries {
+            sum.add(&node.latency);
+        }
+        sum
+    }
+
     /// Forgets nodes that the snapshot does not name and that have no links. `in_use` tells which are still targets.
     pub(crate) fn forget_unused(&mut self, in_use: impl Fn(NodeKey) -> bool) {
         let (by_identity, by_address) = (&mut self.by_identity, &mut self.by_address);
+        let forgotten = &mut self.forgotten;
         self.entries.retain(|index, node| {
             let key = NodeKey::from_index(index);
             let keep = node.known || node.has_links() || in_use(key);
             if !keep {
+                forgotten.add(&node.latency);
                 if let Some(id) = &node.id {
                     by_identity.remove(&(id.clone(), node.address.clone()));
                 }

@@ -5,7 +5,8 @@
 //!
 //! [`submit`]: super::submit
 
-use super::request::{Request, Retry, State};
+use super::nodes::Place;
+use super::request::{Launch, Request, Retry, State};
 use super::{Engine, LinkKey, NodeKey, RequestKey, SessionKey};
 
 /// What the requests behind a refused one mean for it [O4].
@@ -27,7 +28,9 @@ impl Engine {
         let node = self.target_node(entry);
         let target = node.and_then(|node| self.ready_link(node, entry, session));
         let session = &self.sessions[session.index()];
-        let mut orphans = session.orphans.iter();
+        // What is done here has no effect that a write could come before or after.
+        let is_done_here = matches!(entry.shape.launch, Launch::AtTurn | Launch::Unwatch);
+        let mut orphans = session.orphans.iter().filter(|_| !is_done_here);
         if orphans.any(|orphan| self.orphan_blocks(&self.requests[*orphan], entry, node, target)) {
             return false;
         }
@@ -71,7 +74,9 @@ impl Engine {
 
     /// The link to `node` that `entry` would use, if it is ready.
     fn ready_link(&self, node: NodeKey, entry: &Request, session: SessionKey) -> Option<LinkKey> {
-        let link = self.nodes[node].link(entry.shape.protocol, self.affinity(session))?;
+        let (shape, index) = (&entry.shape, self.affinity(session));
+        let place = Place::new(shape.database, shape.protocol, index);
+        let link = self.nodes[node].link_anywhere(place)?;
         self.links[link.index()].is_ready().then_some(link)
     }
 
@@ -90,6 +95,10 @@ impl Engine {
     pub(super) fn settle(&mut self, session: SessionKey) {
         let state = &mut self.sessions[session.index()];
         state.unsettled = false;
+        if state.tracker.is_some() {
+            self.tend_notices(session);
+        }
+        let state = &self.sessions[session.index()];
         if state.disturbed == 0 && state.barriers == 0 {
             return;
         }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::nodes::Node;
+use super::request::Launch;
 use super::{Engine, NodeKey, RequestKey};
 use crate::reply::Refusal;
 use crate::time::Timestamp;
@@ -13,12 +14,17 @@ use crate::time::Timestamp;
 /// First pause before a request tries again, doubled up to the second value: no longer, or the node would be back unnoticed.
 const TRIAL_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
+/// A refusal comes sooner than this.
+const ADMITTED: Duration = Duration::from_millis(100);
+
 /// What only the slot of the request is about; the node may serve others.
 const SLOT_NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served";
 
 /// A node refuses reads, or writes.
 #[derive(Debug)]
 pub(crate) struct Outage {
+    /// When it last did.
+    refused_at: Timestamp,
     /// When the next request may try.
     retry_at: Timestamp,
     /// Pauses so far.
@@ -33,7 +39,8 @@ pub(crate) type Outages = [Option<Box<Outage>>; 2];
 /// Whether the refusal tells about the node rather than about one slot.
 pub(super) fn concerns_node(refusal: &Refusal, reply: &[u8]) -> bool {
     match refusal {
-        Refusal::Moved { .. } | Refusal::Ask { .. } | Refusal::TryAgain => false,
+        // One that was let wait is told; others are redirected.
+        Refusal::Moved { .. } | Refusal::Ask { .. } | Refusal::TryAgain | Refusal::Demoted => false,
         Refusal::ClusterDown => !reply.starts_with(SLOT_NOT_SERVED),
         Refusal::Loading | Refusal::ReadOnly | Refusal::MasterDown => true,
     }
@@ -58,11 +65,13 @@ impl Engine {
             }
             let outage = self.nodes[node].outages[class].get_or_insert_with(|| {
                 Box::new(Outage {
+                    refused_at: Timestamp::ZERO,
                     retry_at: Timestamp::ZERO,
                     pauses: 0,
                     refusal: Vec::new(),
                 })
             });
+            outage.refused_at = self.now;
             outage.refusal.clear();
             outage.refusal.extend_from_slice(reply);
             // All that were refused in one go are one refusal.
@@ -79,9 +88,15 @@ impl Engine {
     /// Until when request `key` waits because `node` refuses its like; `None` if it may be sent now, perhaps as the one that tries.
     #[inline]
     pub(super) fn waits_for_trial(&mut self, node: NodeKey, key: RequestKey) -> Option<Timestamp> {
-        if !self.nodes[node].has_outage() {
-            return None;
+        if self.nodes[node].has_outage() {
+            self.try_node(node, key)
+        } else {
+            None
         }
+    }
+
+    #[cold]
+    fn try_node(&mut self, node: NodeKey, key: RequestKey) -> Option<Timestamp> {
         let request = &mut self.requests[key];
         let outage = self.nodes[node].outages[usize::from(request.is_write())].as_mut()?;
         if outage.retry_at <= self.now {
@@ -95,8 +110,33 @@ impl Engine {
         Some(outage.retry_at)
     }
 
+    /// A node that lets a request wait, instead of refusing it at once, takes such requests again.
+    pub(super) fn note_admissions(&mut self) {
+        let admitted: Vec<(NodeKey, RequestKey)> = self
+            .links
+            .iter()
+            .filter(|(_, link)| self.nodes[link.node].has_outage())
+            .filter(|(_, link)| link.oldest().is_some_and(|entry| link.is_written(entry)))
+            .filter_map(|(_, link)| Some((link.node, link.blocked()?)))
+            .filter(|(node, key)| {
+                let request = &self.requests[*key];
+                let outage = &self.nodes[*node].outages[usize::from(request.is_write())];
+                outage.as_ref().is_some_and(|outage| {
+                    request.sent > outage.refused_at && self.now.since(request.sent) >= ADMITTED
+                })
+            })
+            .collect();
+        for (node, key) in admitted {
+            self.end_outage(node, key);
+        }
+    }
+
     /// Node `node` did what request `key` asked for: whoever waits for it goes on.
     pub(super) fn end_outage(&mut self, node: NodeKey, key: RequestKey) {
+        if self.requests[key].shape.launch == Launch::Watch {
+            // Servers allow that while they load their data.
+            return;
+        }
         let is_write = self.requests[key].is_write();
         let outages = &mut self.nodes[node].outages;
         outages[0] = None;

@@ -46,6 +46,8 @@ impl Engine {
             return self.links[link.index()].unwatch(position);
         }
         let (sent, several_keys) = (request.sent, request.several_keys.clone());
+        self.count_wait(link, position, key);
+        let request = &self.requests[key];
         let bytes = request.bytes();
         let watcher = session.filter(|_| request.is_write());
         let orphan = self.requests.insert_for(watcher, shape, self.now);
@@ -63,6 +65,17 @@ impl Engine {
         self.links[link.index()].orphan(position, orphan);
         self.metrics.timed_out += 1;
         self.tell_timeout(key);
+    }
+
+    /// All the time that a request has waited for its reply is the node's.
+    fn count_wait(&mut self, link: LinkKey, position: usize, key: RequestKey) {
+        let request = &mut self.requests[key];
+        request.backend_micros += self.now.micros_since(request.sent);
+        let total = self.now.micros_since(request.arrival);
+        let entry = self.links[link.index()].in_flight().nth(position).copied();
+        if let Some(entry) = entry.filter(|_| total >= self.limits.slow_micros) {
+            self.note_slow(link, key, &entry);
+        }
     }
 
     fn tell_timeout(&mut self, key: RequestKey) {

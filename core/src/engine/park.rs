@@ -15,6 +15,9 @@ use crate::topology::{Hint, RefreshReason};
 /// How soon a request for a slot without owner is looked at again when no new topology comes.
 const UNOWNED_RETRY: Duration = Duration::from_millis(100);
 
+/// How long a request that would wait at its node is kept for one [B5].
+const PARK_TIMEOUT_BLOCKING: Duration = Duration::from_secs(60);
+
 /// The nodes do not accept the proxy's credentials: waiting does not help, the operator must act.
 pub(super) const LOGIN_REFUSED: &[u8] = b"-ERR proxy: backend authentication failed\r\n";
 
@@ -84,6 +87,10 @@ impl Parked {
         taken
     }
 
+    pub(super) fn remove(&mut self, key: RequestKey) {
+        self.take(|entry| entry.key == key);
+    }
+
     /// Has those that wait for `node` looked at now.
     pub(super) fn hurry(&mut self, node: NodeKey, now: Timestamp) {
         for entry in &mut self.entries {
@@ -105,7 +112,7 @@ impl Engine {
         self.login_refused = refused;
     }
 
-    fn is_locked_out(&self) -> bool {
+    pub(super) fn is_locked_out(&self) -> bool {
         self.login_refused && self.snapshot.is_empty()
     }
 
@@ -156,7 +163,8 @@ impl Engine {
         }
         self.metrics.parked += 1;
         request.state = State::Parked;
-        let deadline = request.arrival.after(self.limits.park_timeout);
+        let deadline = self.park_deadline(key);
+        let request = &self.requests[key];
         self.parked.push(Entry {
             key,
             slot: request.shape.slot,
@@ -165,6 +173,24 @@ impl Engine {
             length,
         });
         self.disturb(key);
+    }
+
+    /// How long a request waits for a usable node.
+    fn park_limit(&self, key: RequestKey) -> Duration {
+        match self.requests[key].wait() {
+            Some(_) => PARK_TIMEOUT_BLOCKING,
+            None => self.limits.park_timeout,
+        }
+    }
+
+    /// Until when a request may be parked: one that would wait at its node no longer than there [B5].
+    pub(super) fn park_deadline(&self, key: RequestKey) -> Timestamp {
+        let request = &self.requests[key];
+        let deadline = request.arrival.after(self.park_limit(key));
+        match request.wait() {
+            Some(wait) => deadline.min(wait.until()),
+            None => deadline,
+        }
     }
 
     /// Looks at the parked requests whose time has come.
@@ -195,8 +221,7 @@ impl Engine {
                 self.requests.remove(key);
                 continue;
             };
-            let deadline = request.arrival.after(self.limits.park_timeout);
-            if deadline <= self.now || self.is_locked_out() {
+            if self.park_deadline(key) <= self.now || self.is_locked_out() {
                 self.expire(key);
             } else if let Some(index) = self.queue_index(session, key) {
                 self.requests[key].blocked_by = None;
@@ -208,12 +233,15 @@ impl Engine {
 
     /// Ends a request that waited too long: with the last refusal of a node if there was one [E4].
     fn expire(&mut self, key: RequestKey) {
+        if self.is_waited_out(key) {
+            return self.time_out(key);
+        }
         let request = &self.requests[key];
         if self.is_locked_out() {
             self.fail(key, LOGIN_REFUSED, Outcome::Unavailable, false);
         } else if request.reply.is_empty() || is_redirection(&request.reply) {
             let slot = request.shape.slot.get();
-            let limit = self.limits.park_timeout.as_millis();
+            let limit = self.park_limit(key).as_millis();
             let text = format!("{NO_MASTER}{slot} within {limit} ms\r\n");
             self.fail(key, text.as_bytes(), Outcome::Unavailable, false);
         } else {

@@ -24,6 +24,9 @@ impl Engine {
     /// Remembers that the session has had a request or a reply of this size.
     pub(super) fn note_size(&mut self, key: SessionKey, bytes: usize) {
         let session = &mut self.sessions[key.index()];
+        if session.big == Session::TRACKS {
+            return;
+        }
         let was_big = session.big > 0;
         session.big = if bytes >= self.limits.big_bytes {
             BIG_MEMORY
@@ -99,15 +102,20 @@ impl Engine {
             return Err(LinkLoss::Protocol(fault));
         }
         let done = passage.left == 0;
-        let Some(Owed::Request(request)) = link.oldest().map(|entry| entry.owed) else {
+        let Some(entry) = link.oldest().copied() else {
+            return Ok(rest);
+        };
+        let Owed::Request(request) = entry.owed else {
             return Ok(rest);
         };
         if done {
             link.passage = None;
             link.pop();
-            link.release_answered();
-            self.count_answer(key, request, length);
+            self.count_answer(key, request, &entry, length);
+            self.links[key.index()].release_answered();
+            let session = self.requests[request].session;
             self.complete(request, piece, Outcome::Ok, true);
+            self.release_messages(session);
         } else if let Some(session) = self.requests[request].session {
             self.give(session, piece);
             self.mark_session_dirty(session);

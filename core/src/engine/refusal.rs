@@ -46,9 +46,11 @@ impl Engine {
             Refusal::Moved { slot, target } => self.on_moved(node, key, *slot, target),
             Refusal::Ask { slot, target } => self.on_ask(node, key, *slot, target),
             Refusal::TryAgain => self.on_try_again(key),
-            Refusal::ClusterDown | Refusal::Loading | Refusal::MasterDown | Refusal::ReadOnly => {
-                self.on_unavailable(node, key, refusal, reply)
-            }
+            Refusal::ClusterDown
+            | Refusal::Loading
+            | Refusal::MasterDown
+            | Refusal::ReadOnly
+            | Refusal::Demoted => self.on_unavailable(node, key, refusal, reply),
         };
         self.requests[key].blocked_by = Some(node);
         match retry {
@@ -57,7 +59,55 @@ impl Engine {
                 self.requests[key].state = State::Refused(retry);
                 self.mark_unsettled(session);
             }
+            // One that would have waited is told what the node would have told it [B4].
+            None if self.is_waited_out(key) => self.time_out(key),
             None => self.show_refusal(key),
+        }
+    }
+
+    /// Node `node` refused a transaction with watched keys, which cannot be sent again: they are watched no longer. Where the slot has
+    /// another owner, they may have changed there [W5] [W6]. That a node is not available is said, or the client would try again at once,
+    /// as often as it can.
+    pub(super) fn on_watched_refused(
+        &mut self,
+        node: NodeKey,
+        key: RequestKey,
+        refusal: &Refusal,
+        reply: &[u8],
+    ) {
+        self.metrics.redirects[refusal.kind().index()] += 1;
+        match refusal {
+            Refusal::Moved { slot, target } => match self.target_address(node, target) {
+                Some(address) => self.hint_moved(node, *slot, &address),
+                None => self.ask_for_topology(node, RefreshReason::Moved),
+            },
+            Refusal::Ask { slot, target } => {
+                if let Some(target) = self.target_address(node, target) {
+                    self.hint(Hint::Ask {
+                        slot: *slot,
+                        target,
+                    });
+                }
+            }
+            Refusal::TryAgain => {}
+            Refusal::ClusterDown
+            | Refusal::Loading
+            | Refusal::MasterDown
+            | Refusal::ReadOnly
+            | Refusal::Demoted => {
+                self.on_unavailable(node, key, refusal, reply);
+            }
+        }
+        if matches!(
+            refusal,
+            Refusal::ClusterDown | Refusal::Loading | Refusal::MasterDown
+        ) {
+            let shown = &mut self.requests[key].reply;
+            shown.clear();
+            shown.extend_from_slice(reply);
+            self.show_refusal(key);
+        } else {
+            self.refuse_watched(key);
         }
     }
 
@@ -73,13 +123,7 @@ impl Engine {
             return self.on_unserved(node, key, RefreshReason::Moved);
         };
         self.count_redirect(key, slot)?;
-        if let Some(from) = self.nodes[node].id.clone() {
-            self.hint(Hint::Moved {
-                slot,
-                target: address.clone(),
-                from,
-            });
-        }
+        self.hint_moved(node, slot, &address);
         // Two nodes that point at each other agree soon: one of them has not heard of the move yet.
         let redirects = self.requests[key].redirects;
         if redirects > PROMPT_REDIRECTS || self.nodes[node].address == address {
@@ -91,6 +135,13 @@ impl Engine {
             node: self.nodes.at(&address),
             asking: false,
         })
+    }
+
+    fn hint_moved(&mut self, node: NodeKey, slot: Slot, target: &Address) {
+        if let Some(from) = self.nodes[node].id.clone() {
+            let target = target.clone();
+            self.hint(Hint::Moved { slot, target, from });
+        }
     }
 
     fn on_ask(
@@ -130,7 +181,7 @@ impl Engine {
         None
     }
 
-    fn target_address(&self, node: NodeKey, target: &RedirectTarget) -> Option<Address> {
+    pub(super) fn target_address(&self, node: NodeKey, target: &RedirectTarget) -> Option<Address> {
         let address = match target {
             RedirectTarget::Address(address) => address.clone(),
             RedirectTarget::SameHost(port) => Address {
@@ -166,7 +217,7 @@ impl Engine {
     ) -> Option<Retry> {
         let reason = match refusal {
             Refusal::Loading | Refusal::MasterDown => RefreshReason::MasterDown,
-            Refusal::ReadOnly => RefreshReason::Readonly,
+            Refusal::ReadOnly | Refusal::Demoted => RefreshReason::Readonly,
             _ => RefreshReason::ClusterDown,
         };
         if !outage::concerns_node(refusal, reply) {
@@ -196,7 +247,7 @@ impl Engine {
     }
 
     fn may_wait(&self, key: RequestKey) -> bool {
-        self.now.since(self.requests[key].arrival) < self.limits.park_timeout
+        self.now < self.park_deadline(key)
     }
 
     /// The next pause of a request: doubling, with a quarter of jitter either way. Then it starts over at the owner, and

@@ -3,8 +3,9 @@
 use bytes::Buf;
 
 use super::links::LinkLoss;
+use super::scripts::is_unknown_script;
 use super::{Engine, LinkKey, RequestKey};
-use crate::backend::{HandshakeStep, InFlight, LinkPhase, Owed, give_back};
+use crate::backend::{HandshakeFailure, HandshakeStep, InFlight, LinkPhase, Owed, give_back};
 use crate::metrics::Outcome;
 use crate::reply::{Asked, classify};
 use crate::resp::ReplyScanner;
@@ -62,7 +63,7 @@ impl Engine {
             if !link.partial.is_empty() {
                 self.begin_passage(key);
             } else if link.is_spent() {
-                self.lose_link(key, LinkLoss::Retired);
+                self.give_back_link(key);
             }
         }
     }
@@ -90,16 +91,17 @@ impl Engine {
     }
 
     /// One whole reply of a node: of the handshake, a push, or for the oldest request.
-    #[inline]
+    #[inline(always)]
     fn on_reply(&mut self, key: LinkKey, reply: &[u8]) -> Result<(), LinkLoss> {
         let link = &mut self.links[key.index()];
         match &mut link.phase {
             LinkPhase::Ready => {}
+            LinkPhase::Feeding => return self.on_feed_reply(key, reply),
             LinkPhase::Handshaking(_) => return self.on_handshake_reply(key, reply),
             LinkPhase::Connecting | LinkPhase::Closed => return Ok(()),
         }
-        // Pushes on shared links are for the proxy; none is asked for [Y8].
         if reply.first() == Some(&b'>') {
+            self.on_push(key, reply);
             return Ok(());
         }
         let Some(entry) = link.oldest().copied() else {
@@ -111,7 +113,29 @@ impl Engine {
             ));
         }
         match entry.owed {
-            Owed::Probe | Owed::Fence => {
+            Owed::Request(request) if reply.first() != Some(&b'-') => {
+                link.pop_request(&entry);
+                self.count_answer(key, request, &entry, reply.len());
+                self.complete(request, reply, Outcome::Ok, true);
+            }
+            _ => self.on_special_reply(key, entry, reply),
+        }
+        Ok(())
+    }
+
+    /// A reply that is an error, or not simply that to a request.
+    #[inline(never)]
+    fn on_special_reply(&mut self, key: LinkKey, entry: InFlight, reply: &[u8]) {
+        let link = &mut self.links[key.index()];
+        match entry.owed {
+            Owed::Nobody => {
+                link.pop();
+                if let Some(private) = &mut link.private {
+                    // What the node does not unwatch is watched still.
+                    private.used_up |= reply.first() != Some(&b'+');
+                }
+            }
+            Owed::Probe | Owed::Fence | Owed::Subscribe(_) | Owed::Unsubscribe(_) => {
                 link.pop();
             }
             Owed::Asking => {
@@ -127,7 +151,7 @@ impl Engine {
             Owed::Orphan(orphan) => {
                 link.pop();
                 link.queue_error.clear();
-                self.count_answer(key, orphan, reply.len());
+                self.count_answer(key, orphan, &entry, reply.len());
                 self.end_orphan(orphan);
             }
             Owed::Queued { behind } => {
@@ -137,28 +161,26 @@ impl Engine {
                 }
             }
             Owed::Unit(request) => self.on_unit_reply(key, request, entry, reply),
-            Owed::Request(request) if reply.first() == Some(&b'-') => {
-                self.on_error_reply(key, request, entry, reply);
-            }
-            Owed::Request(request) => {
-                link.pop();
-                self.count_answer(key, request, reply.len());
-                self.complete(request, reply, Outcome::Ok, true);
-            }
+            Owed::Blocked(request) => self.on_blocked_reply(key, request, entry, reply),
+            Owed::Watch(request) => self.on_watch_reply(key, request, entry, reply),
+            Owed::Select(request) => self.on_select_reply(key, request, &entry, reply),
+            Owed::Request(request) => self.on_error_reply(key, request, entry, reply),
         }
-        Ok(())
     }
 
     fn on_error_reply(&mut self, key: LinkKey, request: RequestKey, entry: InFlight, reply: &[u8]) {
         let shape = self.requests[request].shape;
         let asked = Asked {
             slot: shape.keyed.then_some(shape.slot),
-            scripted: router::runs_code(shape.spec),
+            scripted: router::may_say_anything(shape.spec),
         };
         let link = &mut self.links[key.index()];
         let Some(refusal) = classify(reply, asked) else {
+            if asked.scripted && is_unknown_script(shape.spec, reply) {
+                return self.on_unknown_script(key, request, entry, reply);
+            }
             link.pop();
-            self.count_answer(key, request, reply.len());
+            self.count_answer(key, request, &entry, reply.len());
             return self.fail(request, reply, Outcome::NodeError, true);
         };
         let node = link.node;
@@ -175,6 +197,10 @@ impl Engine {
         let LinkPhase::Handshaking(handshake) = &mut link.phase else {
             return Ok(());
         };
+        if reply.first() == Some(&b'>') {
+            self.on_push(key, reply);
+            return Ok(());
+        }
         match handshake.on_reply(reply) {
             HandshakeStep::Pending => {}
             HandshakeStep::Continue => {
@@ -188,18 +214,32 @@ impl Engine {
                 ));
             }
             HandshakeStep::Ready => self.on_link_ready(key),
-            HandshakeStep::Failed(failure) => return Err(LinkLoss::Handshake(failure)),
+            HandshakeStep::Failed(failure) => {
+                // What refuses a new connection is alive, and so are the older ones.
+                if !matches!(failure, HandshakeFailure::WrongNode(_)) {
+                    let node = link.node;
+                    self.nodes[node].heard = self.now;
+                }
+                return Err(LinkLoss::Handshake(failure));
+            }
         }
         Ok(())
     }
 
-    /// A node has answered with a reply of this length: counts that, how long it took, and remembers the length for the next ones.
+    /// A node has answered the request of `entry`, whose bytes are still there, with a reply of this length: counts that, how long it
+    /// took, and remembers the length for the next ones.
     #[inline]
-    pub(super) fn count_answer(&mut self, link: LinkKey, request_key: RequestKey, length: usize) {
+    pub(super) fn count_answer(
+        &mut self,
+        link: LinkKey,
+        request_key: RequestKey,
+        entry: &InFlight,
+        length: usize,
+    ) {
         let request = &mut self.requests[request_key];
         let backend = self.now.micros_since(request.sent);
         request.backend_micros += backend;
-        self.metrics.backend.record(backend);
+        let is_slow = self.now.micros_since(request.arrival) >= self.limits.slow_micros;
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         self.reply_sizes.note(request.shape.spec, length);
         if let Some(session) = request.session {
@@ -207,10 +247,12 @@ impl Engine {
         }
         let key = self.links[link.index()].node;
         let node = &mut self.nodes[key];
-        node.answered += 1;
         node.latency.record(backend);
         if node.has_outage() {
             self.end_outage(key, request_key);
+        }
+        if is_slow {
+            self.note_slow(link, request_key, entry);
         }
     }
 }

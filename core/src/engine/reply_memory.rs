@@ -23,7 +23,7 @@ const FIRST_REQUESTS: usize = 4;
 const KEPT_OUTPUT: usize = 64 << 10;
 
 /// What a session may have outstanding when the worker's memory for replies is used up.
-const LEAST_SHARE: usize = 64 << 10;
+pub(super) const LEAST_SHARE: usize = 64 << 10;
 
 /// Expected size of a reply, by command.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct ReplySizes(Box<[u32]>);
 
 impl Default for ReplySizes {
     fn default() -> Self {
-        Self(vec![UNKNOWN_REPLY; COMMAND_COUNT].into_boxed_slice())
+        Self(vec![UNKNOWN_REPLY; COMMAND_COUNT + 1].into_boxed_slice())
     }
 }
 
@@ -61,6 +61,13 @@ fn adapted(expected: u32, length: u32) -> u32 {
 }
 
 impl Session {
+    /// What is there for the client to read: replies, and messages, be they held behind a reply.
+    pub(super) fn unread_bytes(&self) -> usize {
+        let held = self.subscriber.as_ref().map_or(0, |it| it.held.len());
+        let notices = self.tracker.as_ref().map_or(0, |it| it.held_bytes);
+        self.out.len() + held + notices
+    }
+
     /// Remembers how big a reply to it was.
     #[inline]
     pub(super) fn note_reply_size(&mut self, length: u32) {
@@ -112,6 +119,7 @@ impl Engine {
         session.out.extend_from_slice(reply);
         session.reply_bytes += reply.len();
         self.reply_bytes += reply.len();
+        self.unread_bytes += reply.len();
     }
 
     /// The kernel took the first `count` bytes of [`Self::session_output`].
@@ -124,6 +132,7 @@ impl Engine {
         give_back(&mut session.out, KEPT_OUTPUT);
         session.reply_bytes -= count;
         self.reply_bytes -= count;
+        self.unread_bytes -= count;
         let waits = session.input.is_some();
         self.resume_link(key);
         if waits {

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::blocking::Wait;
 use super::keys::{GroupKey, LinkKey, NodeKey, RequestKey, SessionKey};
 use crate::command::Spec;
 use crate::metrics::Outcome;
 use crate::resp::Protocol;
 use crate::router::KeyHash;
-use crate::session::transaction::LocalCommand;
+use crate::session::transaction::{LocalCommand, Selected};
 use crate::slot::Slot;
 use crate::time::Timestamp;
 
@@ -47,6 +48,8 @@ pub(crate) enum State {
     Done { executed: bool },
     /// Its parts are under way.
     Group(GroupKey),
+    /// What it subscribes to is being asked for at the nodes.
+    Subscribing,
 }
 
 /// How a refused request is sent again.
@@ -65,12 +68,29 @@ pub(crate) enum Retry {
 pub(crate) enum Launch {
     /// It is sent.
     Direct,
-    /// It becomes one part for every primary.
-    FanOut,
     /// It is sent: MULTI, commands and EXEC, with as many replies.
     Unit,
+    /// It becomes one part for every primary.
+    FanOut,
     /// It becomes a SCAN of one node.
     Scan,
+    /// A node is asked where its keys are.
+    FindKeys,
+    /// It is sent over a private link, where it may wait.
+    Blocking,
+    /// WATCH: it is sent over the private link of its session, which gets one with the first.
+    Watch,
+    /// As `Unit`, over that link: it comes back with the reply.
+    Watched,
+    /// That link is given back; the reply is known.
+    Unwatch,
+    /// As `Unit`, over a private link that is used for nothing else: its commands change the database.
+    Apart,
+    /// It is sent, in one piece with CLIENT CACHING YES or NO before it [N2].
+    Cached,
+    Uncached,
+    /// It is carried out here, when all before it are answered; nothing behind it is taken before.
+    AtTurn,
 }
 
 /// What a request is, apart from where it is.
@@ -87,6 +107,8 @@ pub(crate) struct Shape {
     pub(crate) barrier: bool,
     pub(crate) launch: Launch,
     pub(crate) protocol: Protocol,
+    /// The database it is for; links are in one each [N21].
+    pub(crate) database: u16,
 }
 
 /// One outstanding request.
@@ -126,8 +148,26 @@ pub(crate) struct Request {
     pub(crate) body: BytesMut,
     /// The reply while it waits for its turn, or the last refusal.
     pub(crate) reply: Vec<u8>,
-    /// Commands of a transaction that the proxy answers when the others have been executed.
-    pub(crate) local: Option<Box<[LocalCommand]>>,
+    /// What few requests have.
+    pub(crate) extra: Option<Box<Extra>>,
+}
+
+/// What few requests have.
+#[derive(Debug)]
+pub(crate) enum Extra {
+    /// What is to be done when a transaction has been executed.
+    Executed(AfterExec),
+    /// How long the request may wait at its node.
+    Wait(Wait),
+}
+
+/// What is left to do of a transaction that a node has executed.
+#[derive(Debug)]
+pub(crate) struct AfterExec {
+    /// Commands of it that the proxy answers [M4].
+    pub(crate) local: Vec<LocalCommand>,
+    /// Its changes of the database, which are the session's if they were made.
+    pub(crate) selects: Vec<Selected>,
 }
 
 impl Request {
@@ -143,10 +183,18 @@ impl Request {
 
     /// Whether both touch a key in common and one may change it [G2].
     pub(crate) fn conflicts_with(&self, other: &Self) -> bool {
-        self.shape.slot == other.shape.slot
-            && (self.is_write() || other.is_write())
-            && self.shape.key.may_share_key(other.shape.key)
-            && self.shares_key_with(other)
+        (self.is_write() || other.is_write())
+            && if self.shape.slot == other.shape.slot {
+                self.shape.key.may_share_key(other.shape.key) && self.shares_key_with(other)
+            } else {
+                self.shares_key_of_other_slot(other)
+            }
+    }
+
+    /// Requests whose keys one server has may have keys in many slots [H7]; that of the first stands for all of them.
+    fn shares_key_of_other_slot(&self, other: &Self) -> bool {
+        let has_one = self.several_keys.is_empty() && other.several_keys.is_empty();
+        !has_one && self.keys().iter().any(|key| other.keys().contains(key))
     }
 
     /// The exact answer where the masks of several keys meet by chance: a refusal shown for that would be an error for nothing.
@@ -173,6 +221,27 @@ impl Request {
     pub(crate) fn drop_detour(&mut self) {
         if self.detour.take().is_some() {
             self.redirects = self.redirects.saturating_sub(1);
+        }
+    }
+
+    /// Whether something is to be done here when it has been executed.
+    pub(crate) fn has_more_to_do(&self) -> bool {
+        matches!(self.extra.as_deref(), Some(Extra::Executed(_)))
+    }
+
+    /// Whether it changes the database of its connection.
+    pub(crate) fn selects(&self) -> bool {
+        match self.extra.as_deref() {
+            Some(Extra::Executed(after)) => !after.selects.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// How long it may wait at its node, if it is one that does.
+    pub(crate) fn wait(&self) -> Option<&Wait> {
+        match self.extra.as_deref() {
+            Some(Extra::Wait(wait)) => Some(wait),
+            _ => None,
         }
     }
 
@@ -261,7 +330,7 @@ impl RequestTable {
             several_keys: Vec::new(),
             body: BytesMut::new(),
             reply: Vec::new(),
-            local: None,
+            extra: None,
         });
         key
     }
@@ -271,7 +340,9 @@ impl RequestTable {
         self.set_bytes(key, 0);
         let entry = &mut self.entries[key.index()];
         entry.body.clear();
-        entry.local = None;
+        if entry.shape.launch != Launch::Direct {
+            entry.extra = None;
+        }
         if entry.body.capacity() > KEPT_CAPACITY {
             entry.body = BytesMut::new();
         }

@@ -151,7 +151,7 @@ impl Engine {
     /// Keeps what could not be taken yet of what a client sent.
     pub(super) fn put_input(&mut self, key: SessionKey, mut input: Box<PendingInput>) {
         let length = input.bytes.len();
-        input.waits = !self.may_take(&self.sessions[key.index()]);
+        input.waits = !self.may_take(&self.sessions[key.index()]) || self.is_postponed(key);
         self.crowded |= input.waits && self.reply_bytes >= self.limits.reply_bytes;
         self.sessions[key.index()].input = Some(input);
         self.request_memory.pending += length;
@@ -297,6 +297,8 @@ impl Engine {
         };
         let (key, brought) = (foremost.key, foremost.brought);
         let has_had_its_time = self.now.since(foremost.since) >= PATIENCE;
+        // In a pause of clients it need not get on.
+        let is_full = is_full || self.paused.is_some();
         if is_full || has_had_its_time {
             foremost.since = self.now;
             foremost.brought = 0;

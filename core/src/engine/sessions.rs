@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::links::LinkLoss;
-use super::request::State;
+use super::request::{Launch, State};
 use super::{Engine, RequestKey, SessionKey};
 use crate::local::{Environment, OutputLimits};
 use crate::metrics::CloseReason;
@@ -25,18 +25,28 @@ impl Engine {
     /// Ends a session whose connection is gone or is to be dropped now. Requests that no node has seen are dropped [PK5]; replies
     /// still owed are swallowed when they come.
     pub fn remove_session(&mut self, key: SessionKey, reason: CloseReason) {
+        self.end_monitoring(key);
         let Some(mut session) = self.sessions.try_remove(key.index()) else {
             return;
         };
         let reason = session.closing.unwrap_or(reason);
+        self.postponed.remove(&key);
         self.metrics.closed[reason.index()] += 1;
         self.reply_bytes -= session.reply_bytes;
+        self.unread_bytes -= session.unread_bytes();
+        if let Some(subscriber) = session.subscriber.take() {
+            self.end_subscriptions(key, &subscriber);
+        }
+        if let Some(tracker) = session.tracker.take() {
+            self.drop_tracker(&tracker);
+        }
         for request in std::mem::take(&mut session.queue) {
             self.abandon(request);
         }
         for orphan in std::mem::take(&mut session.orphans) {
             self.abandon(orphan);
         }
+        self.drop_watch(&session);
         if let Some(link) = session.holds {
             // Nobody wants the rest of what it is in the middle of.
             self.lose_link(link, LinkLoss::Retired);
@@ -65,8 +75,13 @@ impl Engine {
             State::New | State::Held | State::Refused(_) | State::Done { .. } => {
                 self.requests.remove(key);
             }
+            State::Subscribing => {
+                self.forget_subscribing(key);
+                self.requests.remove(key);
+            }
             // In a list or at a node: ended when it is met there.
-            State::Parked | State::Waiting(_) | State::Sent(_) => {}
+            State::Parked | State::Waiting(_) => {}
+            State::Sent(_) => self.stop_waiting(key),
             State::Group(group) => {
                 for part in std::mem::take(&mut self.groups[group.index()].parts) {
                     self.requests[part].group = None;
@@ -82,6 +97,7 @@ impl Engine {
     pub fn end_session(&mut self, key: SessionKey, reason: CloseReason) {
         if let Some(session) = self.sessions.get_mut(key.index()) {
             session.closing.get_or_insert(reason);
+            self.end_waiting(key, reason);
             self.mark_session_dirty(key);
         }
     }
@@ -118,24 +134,30 @@ impl Engine {
     }
 
     /// A client may send all it has before it reads any reply. So that both do not wait for each other, its bytes are taken in,
-    /// though its requests are not.
+    /// though its requests are not. The end of one that waits at a node comes behind all that it has sent before [B6].
     fn reads_ahead(&self, session: &Session) -> bool {
-        session.queue.len() < self.limits.session_in_flight
-            && !session.out.is_empty()
+        let is_unread = session.queue.len() < self.in_flight_cap && !session.out.is_empty();
+        (is_unread || self.is_blocked(session))
             && session.input_bytes() < self.limits.input_ahead_bytes
     }
 
     /// Whether the session may take another request now.
+    #[inline]
     pub(super) fn may_take(&self, session: &Session) -> bool {
-        session.queue.len() < self.limits.session_in_flight
+        session.queue.len() < self.in_flight_cap
             && !self.has_its_share(session)
             && (session.barriers == 0 || !self.awaits_local_commands(session))
     }
 
-    /// Whether commands are still to be answered here, when a transaction has been executed: what is behind comes after them [M4].
+    /// Whether commands are still to be answered here, when a transaction has been executed or at their turn: what is behind comes
+    /// after them [M4] [U4].
+    #[cold]
     fn awaits_local_commands(&self, session: &Session) -> bool {
         let mut queue = session.queue.iter();
-        queue.any(|request| self.requests[*request].local.is_some())
+        queue.any(|request| {
+            let request = &self.requests[*request];
+            request.has_more_to_do() || request.shape.launch == Launch::AtTurn
+        })
     }
 
     /// Why the driver must drop the connection now, every reply that is due being written or the client not reading them.
@@ -159,8 +181,12 @@ impl Engine {
     /// Notes since when the session has had more unread replies than the soft limit without a break [D13]. To be called whenever
     /// some were written to a client that had been slow to read, for then they may have become fewer, and every now and then.
     pub fn watch_output(&mut self, key: SessionKey) {
-        let (now, soft) = (self.now, self.limits.output_soft_bytes);
+        let now = self.now;
         if let Some(session) = self.sessions.get_mut(key.index()) {
+            let soft = match session.subscriber {
+                Some(_) => self.limits.pubsub_output_soft_bytes,
+                None => self.limits.output_soft_bytes,
+            };
             let is_overfull = soft > 0 && session.out.len() >= soft;
             session.overfull_since = if is_overfull {
                 session.overfull_since.min(now)
@@ -176,13 +202,18 @@ impl Engine {
         self.limits.output_soft_bytes = limits.soft_bytes;
         self.limits.output_soft_time = limits.soft_time;
         self.limits.output_pause_bytes = limits.pause_bytes;
+        self.limits.pubsub_output_bytes = limits.pubsub_hard_bytes;
+        self.limits.pubsub_output_soft_bytes = limits.pubsub_soft_bytes;
         self.look_at_waiting();
         self.run_pending();
     }
 
-    /// Stops taking requests: sessions end when their outstanding requests are answered [D12].
+    /// Stops taking requests: sessions end when their outstanding requests are answered, and those that wait at a node at once: they
+    /// might wait for ever, and nothing has been popped for them [D12].
     pub fn drain(&mut self) {
         self.draining = true;
+        // What waited for its end was sent before: it is taken still.
+        self.change_pause(None);
         let keys: Vec<SessionKey> = self
             .sessions
             .iter()

@@ -18,20 +18,19 @@ const LONGEST_TICK: Duration = Duration::from_millis(500);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A silent node is asked this often whether it is there; more often where it is given little time.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+pub(super) const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 impl Engine {
     /// Looks for nodes that owe replies and are silent.
     pub(super) fn watch_silence(&mut self) {
-        self.forgive_own_stall();
         self.give_up_silent_links();
         self.probe_silent_nodes();
     }
 
     /// Time in which this worker itself did not run is not silence of the nodes: their replies may be waiting in the sockets.
-    fn forgive_own_stall(&mut self) {
+    pub(super) fn forgive_own_stall(&mut self) {
         let stall = self.now.since(self.last_tick).saturating_sub(LONGEST_TICK);
         self.last_tick = self.now;
         if stall.is_zero() {
@@ -75,39 +74,55 @@ impl Engine {
             // It is not read, for a client that does not keep up; but not for ever.
             LinkPhase::Ready if link.held => silence >= self.limits.busy_timeout,
             LinkPhase::Ready if link.owed() == 0 || silence < limit => false,
+            // Nothing that a server pauses is asked there: what answers on another connection is alive, but this one is not.
+            LinkPhase::Feeding => link.owed() > 0 && silence >= limit,
             LinkPhase::Ready => {
                 let answers_elsewhere = !link.probe && self.now.since(node.heard) < limit;
-                !answers_elsewhere || silence >= self.limits.busy_timeout
+                let is_pointless = if link.is_blocked() {
+                    // It says nothing before there is something to be popped, which may be never.
+                    self.is_waiting_in_vain(link)
+                } else {
+                    silence >= self.limits.busy_timeout
+                };
+                !answers_elsewhere || is_pointless
             }
         }
     }
 
     fn probe_silent_nodes(&mut self) {
         let interval = PROBE_INTERVAL.min(self.limits.node_timeout / 4);
-        let mut silent: Vec<NodeKey> = self
+        let mut silent: Vec<(NodeKey, bool)> = self
             .links
             .iter()
             .filter(|(_, link)| link.is_ready() && !link.probe && !link.held && link.owed() > 0)
             .filter(|(_, link)| self.now.since(link.progress) >= interval)
-            .map(|(_, link)| link.node)
+            .filter(|(_, link)| !link.is_blocked() || self.is_unheard(link.node, interval))
+            .map(|(_, link)| (link.node, link.is_blocked()))
             .collect();
         silent.sort_unstable();
-        silent.dedup();
+        silent.dedup_by_key(|(node, _)| *node);
         let needless: Vec<LinkKey> = self
             .nodes
             .iter()
-            .filter(|(node, _)| !silent.contains(node))
+            .filter(|(node, _)| !silent.iter().any(|(silent, _)| silent == node))
             .filter_map(|(_, node)| node.probe)
             .collect();
         for key in needless {
             self.lose_link(key, LinkLoss::Retired);
         }
-        for node in silent {
-            self.probe(node, interval);
+        for (node, is_expected) in silent {
+            self.probe(node, interval, is_expected);
         }
     }
 
-    fn probe(&mut self, node: NodeKey, interval: Duration) {
+    /// Whether nothing has come from the node for a while but what it was asked by a probe [B12].
+    fn is_unheard(&self, node: NodeKey, interval: Duration) -> bool {
+        let node = &self.nodes[node];
+        node.probe.is_some() || self.now.since(node.heard) >= interval
+    }
+
+    /// Asks a silent node whether it is there. `is_expected`: it owes nothing but replies to those who wait.
+    fn probe(&mut self, node: NodeKey, interval: Duration, is_expected: bool) {
         let now = self.now;
         let entry = &mut self.nodes[node];
         if let Some(key) = entry.probe {
@@ -126,11 +141,13 @@ impl Engine {
         entry.probed_at = Some(now);
         let (address, id) = (entry.address.clone(), entry.id.clone());
         self.actions.push_back(Action::Connect { link, address });
-        // The cluster may have noticed, too, and be about to put another node in its place.
-        self.hint(Hint::Refresh {
-            reason: RefreshReason::NodeSilent,
-            node: id,
-        });
+        if !is_expected {
+            // The cluster may have noticed, too, and be about to put another node in its place.
+            self.hint(Hint::Refresh {
+                reason: RefreshReason::NodeSilent,
+                node: id,
+            });
+        }
     }
 
     /// The probe is through its handshake. A server numbers its connections upwards: if the probe's number is lower than that of an
@@ -146,7 +163,8 @@ impl Engine {
             .links
             .iter()
             .filter(|(_, link)| link.node == node && !link.probe)
-            .filter(|(_, link)| link.is_ready() && link.ready_at < Some(opened))
+            .filter(|(_, link)| link.is_ready() || link.is_feeding())
+            .filter(|(_, link)| link.ready_at < Some(opened))
             .filter(|(_, link)| link.client_id.as_ref().is_some_and(|id| id.number > number))
             .map(|(index, _)| LinkKey::from_index(index))
             .collect();

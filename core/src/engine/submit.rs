@@ -7,7 +7,6 @@ use super::request::{Launch, Shape, State};
 use super::{Engine, RequestKey, SessionKey};
 use crate::command::{
     Class, KeyList, Lookup, Spec, id, lookup, write_arity_error, write_not_supported,
-    write_unknown_command, write_unknown_subcommand,
 };
 use crate::local::{
     ClusterEmulation, allowed_unauthenticated, refuse_cluster_disabled, write_not_yet,
@@ -19,7 +18,7 @@ use crate::session::Session;
 use crate::slot::Slot;
 
 /// What every server says before a password was given.
-const NOAUTH: &[u8] = b"NOAUTH Authentication required.";
+pub(super) const NOAUTH: &[u8] = b"NOAUTH Authentication required.";
 
 impl Engine {
     /// Takes one command of a client: `raw` as the client sent it in RESP, `args` over the same bytes.
@@ -28,20 +27,34 @@ impl Engine {
     pub(super) fn command(&mut self, session: SessionKey, raw: &[u8], args: Args<'_>) {
         let spec = match lookup(args) {
             Lookup::Known(spec) => spec,
-            other => return self.unknown(session, args, &other),
+            other => match self.learned(session, args, other) {
+                Some(spec) => spec,
+                None => return,
+            },
         };
         let state = &mut self.sessions[session.index()];
         state.last_command = Some(spec.id);
         if !state.client.authenticated && !allowed_unauthenticated(spec) {
             return self.refuse(session, spec, |out| write::error(out, NOAUTH));
         }
-        if spec.class == Class::Transaction || state.transaction.is_some() {
+        let is_open = state.transaction.is_some();
+        if state.subscriber.is_some() && self.is_for_subscriber(session, spec, raw, args) {
+            return;
+        }
+        if spec.class == Class::Transaction || is_open {
             return self.transact(session, spec, raw, args);
         }
         let mut keys = std::mem::take(&mut self.keys);
-        let plan = router::plan(spec, args, &mut keys, self.limits.split_max_keys);
+        let plan = router::plan(spec, args, &mut keys, &self.keyspace);
         match plan {
             Plan::Single { slot, key } => {
+                if !key.is_one_key() {
+                    self.note_keys(args, &keys);
+                }
+                self.single(session, spec, slot, key, true, raw);
+            }
+            Plan::Script { slot, key } => {
+                self.note_script(spec, args);
                 if !key.is_one_key() {
                     self.note_keys(args, &keys);
                 }
@@ -53,13 +66,20 @@ impl Engine {
                     refuse_cluster_disabled(spec, listener.listener(), out);
                 });
             }
+            Plan::Keyless { .. } if self.lacks_slots(spec) => {
+                self.reject(session, spec, Reject::NotSupported, args);
+            }
             Plan::Keyless { slot } => {
                 self.single(session, spec, slot, KeyHash::ALL, false, raw);
             }
             Plan::AnyPrimary => {
+                self.note_script(spec, args);
+                self.note_script_command(spec, raw);
                 let slot = self.any_slot(session);
                 self.single(session, spec, slot, KeyHash::ALL, false, raw);
             }
+            Plan::Local if spec.id == id::SELECT => self.select(session, spec, raw, args),
+            Plan::Local if self.tracks_at_turn(session, spec, args) => {}
             Plan::Local => self.local(session, spec, args),
             Plan::Split | Plan::Reject(Reject::TooManyKeys) if !self.splits(session) => {
                 self.reject(session, spec, Reject::CrossSlot, args);
@@ -67,6 +87,12 @@ impl Engine {
             Plan::Split => self.split(session, spec, args, &keys),
             Plan::FanOut => self.whole(session, spec, raw, Launch::FanOut),
             Plan::Scan => self.whole(session, spec, raw, Launch::Scan),
+            Plan::Blocking { slot } => self.block(session, spec, slot, raw, args),
+            Plan::Subscription => self.whole(session, spec, raw, Launch::AtTurn),
+            Plan::FindKeys => self.whole(session, spec, raw, Launch::FindKeys),
+            Plan::Reject(Reject::CrossSlot) if self.reads_across_slots(session, spec) => {
+                self.read_across_slots(session, spec, args, &keys);
+            }
             Plan::Reject(reject) => self.reject(session, spec, reject, args),
         }
         keys.clear();
@@ -102,6 +128,7 @@ impl Engine {
             barrier: !keyed,
             launch: Launch::Direct,
             protocol: state.client.protocol,
+            database: state.client.database,
         };
         let request = self.enqueue(session, shape, raw);
         if self.hand_over == HandOver::Offered {
@@ -112,7 +139,7 @@ impl Engine {
     }
 
     /// Gives a request for a node its place in the session's queue.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enqueue(&mut self, session: SessionKey, shape: Shape, raw: &[u8]) -> RequestKey {
         let request = self.requests.insert(session, shape, self.now);
         if !self.several_keys.is_empty() {
@@ -150,6 +177,11 @@ impl Engine {
         spec.name.starts_with("cluster|") && listener.cluster == ClusterEmulation::Off
     }
 
+    /// Whether this is about a slot, which the one server that has all keys knows nothing of.
+    pub(super) fn lacks_slots(&self, spec: &Spec) -> bool {
+        self.keyspace.undivided && spec.name.starts_with("cluster|")
+    }
+
     /// Whether commands of this session may be split [P2].
     fn splits(&self, session: SessionKey) -> bool {
         self.sessions[session.index()].env.listener().split
@@ -173,6 +205,7 @@ impl Engine {
         request: super::RequestKey,
         raw: Option<&[u8]>,
     ) {
+        self.apply_caching(session, request);
         let state = &mut self.sessions[session.index()];
         if self.requests[request].shape.barrier {
             state.barriers += 1;
@@ -208,29 +241,13 @@ impl Engine {
         pick.map_or_else(|| Slot::of_key(b""), |shard| shard.lowest_slot)
     }
 
-    fn unknown(&mut self, session: SessionKey, args: Args<'_>, lookup: &Lookup) {
-        self.break_transaction(session);
-        self.metrics.unknown_commands += 1;
-        self.metrics.total.record(0);
-        self.metrics.proxy.record(0);
-        let mut reply = std::mem::take(&mut self.scratch);
-        reply.clear();
-        if !self.sessions[session.index()].client.authenticated {
-            write::error(&mut reply, NOAUTH);
-        } else {
-            match lookup {
-                Lookup::UnknownCommand | Lookup::Known(_) => {
-                    write_unknown_command(args, &mut reply);
-                }
-                Lookup::UnknownSubcommand(_) => write_unknown_subcommand(args, &mut reply),
-                Lookup::MissingSubcommand(spec) => write_arity_error(spec, &mut reply),
-            }
-        }
-        self.answer_at_turn(session, &reply);
-        self.keep_scratch(reply);
-    }
-
-    fn reject(&mut self, session: SessionKey, spec: &'static Spec, reject: Reject, args: Args<'_>) {
+    pub(super) fn reject(
+        &mut self,
+        session: SessionKey,
+        spec: &'static Spec,
+        reject: Reject,
+        args: Args<'_>,
+    ) {
         // A browser or a cross-protocol attack, not a client [Y7].
         if spec.is_cross_protocol() {
             return self.end_session(session, CloseReason::Protocol);
@@ -258,6 +275,9 @@ impl Engine {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         self.count_immediate(spec, Outcome::Refused);
+        if self.sessions[session.index()].client.tracking.is_some() {
+            self.end_caching(session, spec);
+        }
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
         write(&mut reply);
@@ -302,5 +322,6 @@ fn local_shape(session: &Session) -> Shape {
         barrier: false,
         launch: Launch::Direct,
         protocol: session.client.protocol,
+        database: session.client.database,
     }
 }

@@ -1,40 +1,82 @@
 //! What the passing of time and a new topology set in motion.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::request::{Request, Retry, State};
 use super::{Engine, LinkKey, NodeKey, RequestKey};
-use crate::metrics::{LinkReport, WorkerReport};
+use crate::metrics::{LinkReport, WorkerMetrics, WorkerReport};
 use crate::session::Session;
 use crate::topology::{NodeId, Snapshot};
+
+/// So many links are looked at in each tick.
+const FEW_LINKS: usize = 256;
+
+/// Of more of them, so many times in the time after which a node is given up.
+const LINK_LOOKS: u32 = 40;
 
 impl Engine {
     /// Looks at everything that depends on time. To be called every few milliseconds while [`Self::needs_tick`], else every
     /// second.
     pub fn tick(&mut self) {
-        self.watch_silence();
-        self.end_overdue();
+        self.end_due_pause();
+        self.forgive_own_stall();
+        let looks = self.looks_at_links();
+        if looks {
+            self.watch_silence();
+            self.end_overdue();
+        }
         self.watch_foremost();
-        self.retire_links();
+        if looks {
+            self.retire_links();
+        }
+        self.note_admissions();
+        self.end_late_unblocks();
+        self.tend_subscriptions();
+        self.tend_tracking(looks);
         self.release_due();
         self.resume_crowd();
+        self.slow_noted = 0;
         self.run_pending();
+    }
+
+    /// Whether it is time to look at all links. Clients that wait have one each: with very many of them, not in every tick, for
+    /// nothing about links depends on a few milliseconds.
+    fn looks_at_links(&mut self) -> bool {
+        let shortest = self.limits.node_timeout.min(self.limits.demoted_timeout);
+        let pause = shortest / LINK_LOOKS;
+        let looks = self.links.len() <= FEW_LINKS || self.now.since(self.links_seen) >= pause;
+        if looks {
+            self.links_seen = self.now;
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+        }
+        looks
     }
 
     /// Whether requests wait for a moment in time.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
         self.has_parked()
+            || self.subscriptions.are_restless()
             || self
                 .links
                 .iter()
-                .any(|(_, link)| link.owed() > 0 || !link.is_ready())
+                .any(|(_, link)| link.owed() > 0 || !(link.is_ready() || link.is_feeding()))
     }
 
     /// Adopts a new topology: what waits for a node that is not the right one any more is routed again at once.
     pub fn set_snapshot(&mut self, snapshot: Arc<Snapshot>) {
+        let blocked = self.blocked_at_primaries();
+        let owners = self.owners_for_trackers();
         self.nodes.adopt(&snapshot);
         self.snapshot = snapshot;
+        self.note_demotions(&blocked);
+        self.break_moved_watches();
+        self.note_moved(&owners);
+        self.link_broadcasters();
         let waiting: Vec<LinkKey> = self
             .links
             .iter()
@@ -45,13 +87,14 @@ impl Engine {
             self.reroute_misdirected(key);
         }
         self.release_rerouted();
+        self.place_anew();
         self.run_pending();
         self.retire_links();
+        self.run_pending();
         let targets = self.redirection_targets();
-        let links = &self.links;
-        self.nodes.forget_unused(|node| {
-            targets.contains(&node) || links.iter().any(|(_, link)| link.node == node)
-        });
+        let linked: BTreeSet<NodeKey> = self.links.iter().map(|(_, link)| link.node).collect();
+        self.nodes
+            .forget_unused(|node| targets.contains(&node) || linked.contains(&node));
     }
 
     /// Has those of the requests that wait for `link` routed again that the topology sends to another node.
@@ -130,18 +173,32 @@ impl Engine {
                 in_flight: self
                     .links
                     .iter()
-                    .filter(|(_, link)| link.node == key && !link.probe)
+                    .filter(|(_, link)| link.node == key && !link.probe && !link.feed)
                     .map(|(_, link)| link.owed() + link.waiting.len())
                     .sum(),
-                answered: node.answered,
+                answered: node.latency.count(),
                 latency: node.latency.clone(),
             });
         WorkerReport {
-            metrics: self.metrics.clone(),
+            metrics: WorkerMetrics {
+                backend: self.nodes.latency(),
+                ..self.metrics.clone()
+            },
             connections: self.sessions.len(),
             in_flight: self.requests.len(),
             parked_now: self.parked.len(),
             parked_bytes: self.parked.bytes(),
+            blocked: self
+                .links
+                .iter()
+                .filter(|(_, link)| link.is_blocked())
+                .count(),
+            private_links: self
+                .nodes
+                .iter()
+                .map(|(_, node)| node.private + node.tracking)
+                .sum(),
+            topics: self.subscriptions.registry.len(),
             reply_bytes: self.reply_bytes,
             request_bytes: self.request_bytes() + self.request_memory.dropping,
             generation: self.snapshot.generation,

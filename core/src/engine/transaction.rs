@@ -1,21 +1,22 @@
-//! MULTI, EXEC and DISCARD [M1]-[M9].
+//! MULTI, EXEC and DISCARD [M1]-[M9]; what WATCH adds is in [`watch`].
 //!
 //! A transaction is put together here; no node hears of it before EXEC. Then MULTI, the commands and EXEC are one request for the
 //! node of their slot, in one piece on a link that others use, too: contiguity on one connection is all that makes a transaction
 //! atomic. An idle one costs no connection. [`unit`] sends it and reads the replies.
 //!
 //! [`unit`]: super::unit
+//! [`watch`]: super::watch
 
 use std::rc::Rc;
 
-use super::request::{Launch, Shape};
+use super::request::{AfterExec, Extra, Launch, Shape};
 use super::{Engine, SessionKey};
 use crate::command::{CommandId, KeyList, Spec, id, write_arity_error};
-use crate::local::{self, LocalOutcome, write_not_yet};
+use crate::local::{self, LocalOutcome};
 use crate::metrics::{CloseReason, Outcome};
 use crate::resp::{Args, DecodeStep, RequestDecoder, RequestLimits, write};
 use crate::router::{self, KeyHash, Plan, Reject};
-use crate::session::transaction::{LocalCommand, Transaction};
+use crate::session::transaction::{LocalCommand, Selected, Transaction};
 use crate::slot::Slot;
 
 /// A transaction is no bigger [M2].
@@ -28,6 +29,8 @@ const MOST_LOCAL_BYTES: usize = 64 << 10;
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+const OK: &[u8] = b"+OK\r\n";
+const BROKEN: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
 const QUEUED: &[u8] = b"+QUEUED\r\n";
 
 /// What becomes of a command of a transaction.
@@ -36,10 +39,14 @@ enum Place {
     Anywhere,
     /// It goes to the node of this slot.
     At(Slot),
+    /// As `Anywhere`; what is behind it is in this database.
+    Selects(u16),
     /// The proxy answers it.
     Here,
-    /// It is none that a transaction can have.
-    Nowhere(Reject),
+    /// A transaction cannot have it.
+    Nowhere,
+    /// Nothing would come of it outside of one either, or it is for another slot.
+    Rejected(Reject),
 }
 
 impl Engine {
@@ -52,12 +59,12 @@ impl Engine {
         args: Args<'_>,
     ) {
         let is_open = self.sessions[session.index()].transaction.is_some();
-        if is_open && spec.id == id::EXEC && args.len() != 1 {
+        if spec.id == id::EXEC && args.len() != 1 {
             self.drop_transaction(session);
-            return self.misplaced(
+            return self.discard(
                 session,
                 spec,
-                "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+                b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n",
             );
         }
         if !spec.arity_ok(args.len()) {
@@ -68,14 +75,10 @@ impl Engine {
             (id::EXEC, true) => self.exec(session, spec),
             (id::DISCARD, true) => {
                 self.drop_transaction(session);
-                self.count_immediate(spec, Outcome::Ok);
-                self.answer_at_turn(session, b"+OK\r\n");
+                self.discard(session, spec, OK);
             }
-            (id::UNWATCH, false) => {
-                // Nothing is watched.
-                self.count_immediate(spec, Outcome::Ok);
-                self.answer_at_turn(session, b"+OK\r\n");
-            }
+            (id::WATCH, false) => self.watch(session, spec, raw, args),
+            (id::UNWATCH, false) => self.discard(session, spec, OK),
             (id::EXEC, false) => self.misplaced(session, spec, "ERR EXEC without MULTI"),
             (id::DISCARD, false) => self.misplaced(session, spec, "ERR DISCARD without MULTI"),
             (id::MULTI, true) => {
@@ -84,13 +87,9 @@ impl Engine {
             (id::WATCH, true) => {
                 self.misplaced(session, spec, "ERR WATCH inside MULTI is not allowed");
             }
-            (id::RESET, true) => {
-                self.drop_transaction(session);
-                self.local(session, spec, args);
-            }
-            (id::QUIT, true) => self.local(session, spec, args),
-            (_, true) => self.queue(session, spec, raw, args),
-            (_, false) => self.refuse(session, spec, |out| write_not_yet(spec, out)),
+            (id::RESET | id::QUIT, true) => self.local(session, spec, args),
+            // Outside of a transaction the commands above are all that come here.
+            _ => self.queue(session, spec, raw, args),
         }
     }
 
@@ -100,9 +99,36 @@ impl Engine {
     }
 
     fn begin_transaction(&mut self, session: SessionKey, spec: &'static Spec) {
-        self.sessions[session.index()].transaction = Some(Box::default());
+        let transaction = Transaction {
+            slot: self.watched_slot(session),
+            ..Transaction::default()
+        };
+        self.sessions[session.index()].transaction = Some(Box::new(transaction));
+        self.acknowledge(session, spec, OK);
+    }
+
+    /// Answers a command after which no key is watched.
+    pub(super) fn discard(&mut self, session: SessionKey, spec: &'static Spec, reply: &[u8]) {
+        if self.sessions[session.index()].client.tracking.is_some() {
+            self.end_caching(session, spec);
+        }
+        if self.watched_slot(session).is_some() {
+            self.unwatch(session, spec, reply);
+        } else {
+            let is_error = reply.first() == Some(&b'-');
+            let outcome = if is_error {
+                Outcome::Refused
+            } else {
+                Outcome::Ok
+            };
+            self.count_immediate(spec, outcome);
+            self.answer_at_turn(session, reply);
+        }
+    }
+
+    fn acknowledge(&mut self, session: SessionKey, spec: &'static Spec, reply: &[u8]) {
         self.count_immediate(spec, Outcome::Ok);
-        self.answer_at_turn(session, b"+OK\r\n");
+        self.answer_at_turn(session, reply);
     }
 
     /// Ends the transaction of `session`, if it has one; nothing of it has been executed.
@@ -123,10 +149,16 @@ impl Engine {
             || transaction.count >= MOST_COMMANDS
             || (matches!(place, Place::Here) && has_much_to_answer(transaction, raw));
         match place {
-            Place::Nowhere(reject) => {
-                return self.refuse_queued(session, spec, |out| {
-                    write_rejection(spec, reject, out);
-                });
+            Place::Rejected(reject) => {
+                self.break_transaction(session);
+                return self.reject(session, spec, reject, args);
+            }
+            Place::Nowhere => {
+                let text = format!(
+                    "ERR proxy: command '{}' is not allowed in a transaction",
+                    spec.name
+                );
+                return self.refuse_queued(session, spec, |out| write::error(out, text.as_bytes()));
             }
             _ if is_full => {
                 return self.refuse_queued(session, spec, |out| {
@@ -144,21 +176,27 @@ impl Engine {
                 transaction.bytes += raw.len();
                 self.request_memory.pending += raw.len();
             }
-            Place::At(_) | Place::Anywhere => {
+            Place::At(_) | Place::Anywhere | Place::Selects(_) => {
                 if let Place::At(slot) = place {
                     transaction.slot = Some(slot);
                 }
+                if let Place::Selects(database) = place {
+                    let position = transaction.sent;
+                    transaction.selects.push(Selected { position, database });
+                }
+                transaction.sent += 1;
                 transaction.commands.extend_from_slice(raw);
                 transaction.bytes += raw.len();
                 self.request_memory.pending += raw.len();
             }
         }
         transaction.count += 1;
+        self.note_script(spec, args);
+        self.note_script_command(spec, raw);
         if !self.sessions[session.index()].large {
             self.note_large(session);
         }
-        self.count_immediate(spec, Outcome::Ok);
-        self.answer_at_turn(session, QUEUED);
+        self.acknowledge(session, spec, QUEUED);
     }
 
     fn place_in_transaction(
@@ -170,33 +208,41 @@ impl Engine {
         if spec.id == id::UNWATCH {
             return Place::Anywhere;
         }
-        if is_about_the_connection(spec.id) || self.hides_cluster(session, spec) {
-            return Place::Nowhere(Reject::NotSupported);
+        let tracks = matches!(spec.id, id::CLIENT_TRACKING | id::CLIENT_CACHING)
+            && self.sessions[session.index()].env.listener().tracking;
+        if tracks || is_about_the_connection(spec.id) || self.hides_cluster(session, spec) {
+            return Place::Nowhere;
         }
         let mut keys: KeyList = std::mem::take(&mut self.keys);
-        let plan = router::plan_queued(spec, args, &mut keys, self.limits.split_max_keys);
+        let plan = router::plan_queued(spec, args, &mut keys, &self.keyspace);
         keys.clear();
         self.keys = keys;
         let transaction = self.sessions[session.index()].transaction.as_ref();
         let expected = transaction.and_then(|transaction| transaction.slot);
+        let undivided = self.keyspace.undivided;
+        let at = |slot| match expected {
+            // That of the first key stands for those of all.
+            Some(expected) if undivided => Place::At(expected),
+            Some(expected) if expected != slot => Place::Rejected(Reject::CrossSlot),
+            _ => Place::At(slot),
+        };
         match plan {
-            Plan::Single { slot, .. } if expected.is_none_or(|expected| expected == slot) => {
-                Place::At(slot)
+            Plan::Single { slot, .. }
+            | Plan::Script { slot, .. }
+            | Plan::Blocking { slot: Some(slot) } => at(slot),
+            // Of a slot by number, which only its owner knows about; where messages are published is all one.
+            Plan::Keyless { .. } if self.lacks_slots(spec) => Place::Rejected(Reject::NotSupported),
+            Plan::Keyless { slot } if spec.name.starts_with("cluster|") => at(slot),
+            Plan::Split | Plan::Reject(Reject::TooManyKeys) => Place::Rejected(Reject::CrossSlot),
+            Plan::AnyPrimary | Plan::Keyless { .. } | Plan::Blocking { slot: None } => {
+                Place::Anywhere
             }
-            Plan::Single { .. } | Plan::Split | Plan::Reject(Reject::TooManyKeys) => {
-                Place::Nowhere(Reject::CrossSlot)
-            }
-            Plan::Keyless { slot } if spec.name.starts_with("cluster|") => {
-                if expected.is_none_or(|expected| expected == slot) {
-                    Place::At(slot)
-                } else {
-                    Place::Nowhere(Reject::CrossSlot)
-                }
-            }
-            Plan::AnyPrimary | Plan::Keyless { .. } => Place::Anywhere,
+            Plan::Local if spec.id == id::SELECT => self
+                .selected(session, args)
+                .map_or(Place::Here, Place::Selects),
             Plan::Local => Place::Here,
-            Plan::FanOut | Plan::Scan => Place::Nowhere(Reject::NotSupported),
-            Plan::Reject(reject) => Place::Nowhere(reject),
+            Plan::FanOut | Plan::Scan | Plan::FindKeys | Plan::Subscription => Place::Nowhere,
+            Plan::Reject(reject) => Place::Rejected(reject),
         }
     }
 
@@ -228,24 +274,24 @@ impl Engine {
         let Some(transaction) = self.drop_transaction(session) else {
             return;
         };
+        let caching = self.caching_of_transaction(session);
         if transaction.broken {
-            return self.refuse(session, spec, |out| {
-                write::error(
-                    out,
-                    b"EXECABORT Transaction discarded because of previous errors.",
-                );
-            });
+            return self.discard(session, spec, BROKEN);
         }
-        if transaction.commands.is_empty() {
+        let watched = self.take_watched(session);
+        if transaction.commands.is_empty() && !watched {
             return self.exec_here(session, spec, &transaction);
         }
         let Transaction {
             mut commands,
             slot,
             local,
+            selects,
             ..
         } = *transaction;
-        commands.splice(0..0, MULTI.iter().copied());
+        let is_private = watched || !selects.is_empty();
+        let before = if is_private { b"" } else { caching };
+        commands.splice(0..0, before.iter().chain(MULTI).copied());
         commands.extend_from_slice(EXEC);
         let shape = Shape {
             spec,
@@ -253,15 +299,26 @@ impl Engine {
             key: KeyHash::ALL,
             keyed: slot.is_some(),
             barrier: true,
-            launch: Launch::Unit,
+            launch: match (watched, selects.is_empty()) {
+                (true, _) => Launch::Watched,
+                (false, true) => Launch::Unit,
+                (false, false) => Launch::Apart,
+            },
             protocol: self.sessions[session.index()].client.protocol,
+            database: self.sessions[session.index()].client.database,
         };
         if commands.len() >= self.limits.big_bytes {
             self.note_size(session, commands.len());
         }
         let request = self.enqueue(session, shape, &commands);
-        if !local.is_empty() {
-            self.requests[request].local = Some(local.into());
+        if is_private && !caching.is_empty() {
+            self.flush_behind(session);
+        } else if is_private {
+            self.note_untracked(session);
+        }
+        if !local.is_empty() || !selects.is_empty() {
+            let after = AfterExec { local, selects };
+            self.requests[request].extra = Some(Box::new(Extra::Executed(after)));
         }
         self.start(session, request, Some(&commands));
     }
@@ -297,8 +354,13 @@ impl Engine {
             let state = &mut self.sessions[session.index()];
             let env = Rc::clone(&state.env);
             let outcome = local::answer(command.spec, args, &mut state.client, &*env, reply);
-            if matches!(outcome, LocalOutcome::ReplyThenClose) {
-                self.end_session(session, CloseReason::Quit);
+            match outcome {
+                LocalOutcome::ReplyThenClose => self.end_session(session, CloseReason::Quit),
+                LocalOutcome::PauseChanged => self.set_pause(env.pause()),
+                LocalOutcome::Monitor => {
+                    write::error(reply, b"ERR MONITOR isn't allowed for DENY BLOCKING client");
+                }
+                LocalOutcome::Reply | LocalOutcome::ResetSession => {}
             }
         }
         debug_assert!(reply.len() > before, "each has a place in the array");
@@ -313,25 +375,4 @@ fn is_about_the_connection(command: CommandId) -> bool {
 fn has_much_to_answer(transaction: &Transaction, raw: &[u8]) -> bool {
     let bytes = transaction.bytes - transaction.commands.len();
     transaction.local.len() >= MOST_LOCAL_COMMANDS || bytes + raw.len() > MOST_LOCAL_BYTES
-}
-
-fn write_rejection(spec: &Spec, reject: Reject, out: &mut Vec<u8>) {
-    match reject {
-        Reject::Arity => write_arity_error(spec, out),
-        Reject::CrossSlot | Reject::TooManyKeys => {
-            write::error(
-                out,
-                b"CROSSSLOT Keys in request don't hash to the same slot",
-            );
-        }
-        Reject::InvalidSlot => write::error(out, b"ERR Invalid slot"),
-        Reject::NotYet => write_not_yet(spec, out),
-        Reject::NotSupported => {
-            let text = format!(
-                "ERR proxy: command '{}' is not allowed in a transaction",
-                spec.name
-            );
-            write::error(out, text.as_bytes());
-        }
-    }
 }

@@ -10,7 +10,7 @@
 
 use bytes::BytesMut;
 
-use super::request::Request;
+use super::request::{Extra, Launch, Request};
 use super::{Engine, LinkKey, RequestKey};
 use crate::backend::{InFlight, Link};
 use crate::metrics::Outcome;
@@ -44,7 +44,7 @@ impl Engine {
         }
     }
 
-    fn refusal_of(&self, request: RequestKey, reply: &[u8]) -> Option<Refusal> {
+    pub(super) fn refusal_of(&self, request: RequestKey, reply: &[u8]) -> Option<Refusal> {
         let shape = &self.requests[request].shape;
         let asked = Asked {
             slot: shape.keyed.then_some(shape.slot),
@@ -65,6 +65,10 @@ impl Engine {
         let error = std::mem::take(&mut link.queue_error);
         let is_aborted = reply.starts_with(EXECABORT) && !error.is_empty();
         let said = if is_aborted { &error[..] } else { reply };
+        if let Some(private) = &mut link.private {
+            // EXEC may not have come to where the node ends a transaction and unwatches its keys.
+            private.used_up |= reply.first() == Some(&b'-') && !reply.starts_with(EXECABORT);
+        }
         if reply.first() == Some(&b'-')
             && let Some(refusal) = self.refusal_of(request, said)
         {
@@ -74,10 +78,13 @@ impl Engine {
             link.take_body(&entry, &mut self.requests[request].body);
             link.pop();
             link.release_answered();
+            if self.requests[request].shape.launch == Launch::Watched {
+                return self.on_watched_refused(node, request, &refusal, said);
+            }
             return self.on_refusal(node, request, &refusal, said);
         }
         self.links[key.index()].pop();
-        self.count_answer(key, request, reply.len());
+        self.count_answer(key, request, &entry, reply.len());
         if is_aborted {
             let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
             text.extend_from_slice(error.trim_ascii_end().strip_prefix(b"-").unwrap_or(&error));
@@ -90,12 +97,13 @@ impl Engine {
             let executed = !reply.starts_with(EXECABORT);
             self.fail(request, reply, Outcome::NodeError, executed);
         } else {
-            match self.requests[request].local.take() {
-                Some(local) => {
-                    let whole = self.with_local_replies(request, reply, &local);
+            match self.requests[request].extra.take().as_deref() {
+                Some(Extra::Executed(after)) => {
+                    self.follow_selects(request, reply, &after.selects);
+                    let whole = self.with_local_replies(request, reply, &after.local);
                     self.complete(request, &whole, Outcome::Ok, true);
                 }
-                None => self.complete(request, reply, Outcome::Ok, true),
+                _ => self.complete(request, reply, Outcome::Ok, true),
             }
         }
     }
@@ -135,6 +143,7 @@ impl Engine {
 }
 
 /// Appends a transaction to the log of a link: `raw`, or its own copy, which is gone afterwards.
+#[cold]
 pub(super) fn push_unit(
     link: &mut Link,
     key: RequestKey,
@@ -148,7 +157,7 @@ pub(super) fn push_unit(
 }
 
 /// What stands behind the header of an array; `None` if it is none.
-fn elements(reply: &[u8]) -> Option<&[u8]> {
+pub(super) fn elements(reply: &[u8]) -> Option<&[u8]> {
     let is_array = reply.first() == Some(&b'*') && !reply.starts_with(b"*-1");
     let end = memchr::memchr(b'\n', reply)?;
     is_array.then(|| reply.get(end + 1..)).flatten()

@@ -63,6 +63,8 @@ impl Engine {
         // In a transaction nothing goes to a node before EXEC.
         let is_open = is_open && session.transaction.is_none();
         let is_big = input.decoder.expected_len() >= Some(self.limits.upload_bytes);
+        // What a session that tracks keys sends goes over the links on which its nodes do.
+        let is_open = is_open && self.paused.is_none() && session.client.tracking.is_none();
         if !is_big || !is_alone || !is_open || self.uploads >= UPLOADS {
             return None;
         }
@@ -73,13 +75,15 @@ impl Engine {
         let slot = router::slot_known_early(spec, args)?;
         let key = self.nodes.owner(&self.snapshot, slot)?;
         let node = &self.nodes[key];
-        let is_well = node.failures == 0 && node.retry_at <= self.now && !node.has_outage();
+        // A failure that is over need not be one of the node: it may have closed a connection that only listened.
+        let is_well = node.retry_at <= self.now && !node.has_outage();
         is_well.then_some(key)
     }
 
     fn begin_upload(&mut self, key: SessionKey, node: NodeKey) {
         let session = &mut self.sessions[key.index()];
         let mut link = Link::connecting(node, session.client.protocol, self.now);
+        link.database = session.client.database;
         link.detached = true;
         link.uploads = Some(key);
         let link = LinkKey::from_index(self.links.insert(link));
@@ -139,7 +143,7 @@ impl Engine {
         let owner = self.nodes.owner(&self.snapshot, shape.slot);
         link.is_ready()
             && owner == Some(link.node)
-            && link.protocol == shape.protocol
+            && (link.protocol, link.database) == (shape.protocol, shape.database)
             && !self.nodes[link.node].has_outage()
     }
 

@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 use super::client_filter::{Filter, FilterError};
 use super::client_line::write_line;
 use super::connection::{is_plain, set_name};
-use super::{Call, ClientRow, LocalOutcome, write_not_yet};
+use super::{Call, ClientRow, LocalOutcome, parse_integer, tracking, write_not_yet};
 use crate::command::{Spec, id};
 use crate::resp::write;
 use crate::session::client_state::ReplyMode;
 
-/// The subcommands but HELP, which is in `help`, and KILL.
+/// What a client is told that may not act on others.
+pub(super) const ADMIN_DISABLED: &str = "NOPERM proxy: admin commands are disabled";
+
+/// The subcommands but HELP, which is in `help`, KILL, PAUSE and UNPAUSE.
 pub(super) fn client(spec: &Spec, call: &mut Call<'_>) {
     match spec.id {
-        id::CLIENT_ID => write::integer(call.out, i64::try_from(call.client.id).unwrap_or(i64::MAX)),
+        id::CLIENT_ID => {
+            write::integer(call.out, i64::try_from(call.client.id).unwrap_or(i64::MAX));
+        }
         id::CLIENT_GETNAME => get_name(call),
         id::CLIENT_SETNAME => set_name(call),
         id::CLIENT_SETINFO => set_info(call),
@@ -22,14 +27,13 @@ pub(super) fn client(spec: &Spec, call: &mut Call<'_>) {
         id::CLIENT_NO_EVICT => switch(call, |call, on| call.client.no_evict = on),
         id::CLIENT_NO_TOUCH => switch(call, |call, on| call.client.no_touch = on),
         id::CLIENT_REPLY => reply(call),
+        id::CLIENT_UNBLOCK => unblock(call),
         // What a client says it can do has no effect: the proxy never redirects it [Y9].
         id::CLIENT_CAPA => call.ok(),
-        id::CLIENT_TRACKING => tracking(call),
-        id::CLIENT_TRACKINGINFO => tracking_info(call),
-        id::CLIENT_GETREDIR => write::integer(call.out, -1),
-        id::CLIENT_CACHING => call.error(
-            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-        ),
+        id::CLIENT_TRACKING => tracking::tracking(call),
+        id::CLIENT_TRACKINGINFO => tracking::info(call),
+        id::CLIENT_GETREDIR => tracking::get_redirect(call),
+        id::CLIENT_CACHING => tracking::caching(call),
         _ => write_not_yet(spec, call.out),
     }
 }
@@ -114,7 +118,7 @@ fn list(spec: &Spec, call: &mut Call<'_>) {
 /// CLIENT KILL in its old form (`addr:port`) and its new one (filters). It reaches clients of this process only.
 pub(super) fn kill(call: &mut Call<'_>) -> LocalOutcome {
     if !call.env.listener().admin_commands {
-        call.error("NOPERM proxy: admin commands are disabled");
+        call.error(ADMIN_DISABLED);
         return LocalOutcome::Reply;
     }
     let old_form = call.args.len() == 3;
@@ -208,38 +212,27 @@ fn reply(call: &mut Call<'_>) {
     }
 }
 
-/// [N1]: there is nothing to switch off; switching it on is refused rather than pretended.
-fn tracking(call: &mut Call<'_>) {
-    let on = call.arg(2).eq_ignore_ascii_case(b"ON");
-    let off = call.arg(2).eq_ignore_ascii_case(b"OFF");
-    let mut options = call.args.iter().skip(3);
-    let mut well_formed = on || off;
-    while let Some(option) = options.next() {
-        let takes_value = [b"REDIRECT".as_slice(), b"PREFIX"]
-            .iter()
-            .any(|known| option.eq_ignore_ascii_case(known));
-        let flag = [b"BCAST".as_slice(), b"OPTIN", b"OPTOUT", b"NOLOOP"]
-            .iter()
-            .any(|known| option.eq_ignore_ascii_case(known));
-        well_formed &= flag || (takes_value && options.next().is_some());
+/// [B9]. It reaches clients of this process only, of all its workers.
+fn unblock(call: &mut Call<'_>) {
+    if !call.env.listener().admin_commands {
+        return call.error(ADMIN_DISABLED);
     }
-    if !well_formed {
-        call.syntax_error();
-    } else if on {
-        call.error("ERR proxy: client side caching is not enabled on this proxy");
-    } else {
-        call.ok();
+    let (reason, is_plain) = (call.arg(3), call.args.len() == 3);
+    let is_error = reason.eq_ignore_ascii_case(b"ERROR");
+    if call.args.len() > 4 {
+        return call.error_about(
+            "ERR unknown subcommand or wrong number of arguments for '",
+            call.arg(1),
+            "'. Try CLIENT HELP.",
+        );
     }
-}
-
-fn tracking_info(call: &mut Call<'_>) {
-    let protocol = call.client.protocol;
-    write::map(call.out, 3, protocol);
-    write::bulk(call.out, b"flags");
-    write::set(call.out, 1, protocol);
-    write::bulk(call.out, b"off");
-    write::bulk(call.out, b"redirect");
-    write::integer(call.out, -1);
-    write::bulk(call.out, b"prefixes");
-    write::array(call.out, 0);
+    if !is_plain && !is_error && !reason.eq_ignore_ascii_case(b"TIMEOUT") {
+        return call.error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+    }
+    let Some(id) = parse_integer(call.arg(2)) else {
+        return call.error("ERR value is not an integer or out of range");
+    };
+    let is_unblocked =
+        u64::try_from(id).is_ok_and(|id| call.env.unblock_client(id, is_error && !is_plain));
+    write::integer(call.out, i64::from(is_unblocked));
 }

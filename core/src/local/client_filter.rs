@@ -34,7 +34,7 @@ enum Kind {
     Normal,
     /// Connections of replication: the proxy has none.
     Replication,
-    /// The proxy has no subscribers yet.
+    /// With subscriptions.
     PubSub,
 }
 
@@ -140,7 +140,7 @@ impl Filter {
                 .is_none_or(|wanted| address.to_string().as_bytes() == wanted.as_slice())
         };
         self.ids.as_ref().is_none_or(|ids| ids.contains(&row.id))
-            && self.kind.is_none_or(|kind| kind == Kind::Normal)
+            && self.kind.is_none_or(|kind| kind == kind_of(row))
             && self
                 .user
                 .as_ref()
@@ -149,6 +149,14 @@ impl Filter {
             && self.skip != Some(row.id)
             && address(&self.remote, row.remote)
             && address(&self.local, row.local)
+    }
+}
+
+fn kind_of(row: &ClientRow<'_>) -> Kind {
+    if row.subscriptions == [0; 3] {
+        Kind::Normal
+    } else {
+        Kind::PubSub
     }
 }
 

@@ -3,11 +3,12 @@
 use std::io::Write as _;
 
 use super::ClientRow;
+use crate::pubsub::Kind;
 
 /// Appends the line of `row`, with its line end.
 ///
-/// What the proxy has no counterpart for is what a server shows for a client that does not use it: one database, no
-/// subscriptions, no transaction, no tracking. `qbuf` and `oll`/`omem` are what the proxy holds of the client's bytes.
+/// What the proxy has no counterpart for is what a server shows for a client that does not use it: no transaction. `qbuf` and
+/// `oll`/`omem` are what the proxy holds of the client's bytes.
 pub(super) fn write_line(row: &ClientRow<'_>, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
     let _ = write!(
@@ -18,11 +19,15 @@ pub(super) fn write_line(row: &ClientRow<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(row.name);
     let _ = write!(
         out,
-        " age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 multi=-1 watch=0 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 \
+        " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi=-1 watch=0 qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 \
          rbs=0 rbp=0 obl=0 oll={} omem={} tot-mem={} events=r cmd={} user=",
         row.age_seconds,
         row.idle_seconds,
         flags(row),
+        row.database,
+        row.subscriptions[Kind::Channel.index()],
+        row.subscriptions[Kind::Pattern.index()],
+        row.subscriptions[Kind::Shard.index()],
         row.input_bytes,
         u8::from(row.output_bytes > 0),
         row.output_bytes,
@@ -34,7 +39,14 @@ pub(super) fn write_line(row: &ClientRow<'_>, out: &mut Vec<u8>) {
         },
     );
     out.extend_from_slice(row.user);
-    let _ = write!(out, " redir=-1 resp={} lib-name=", row.protocol.version());
+    let redirect = row
+        .tracking
+        .map_or_else(|| "-1".to_owned(), |it| it.redirect.to_string());
+    let _ = write!(
+        out,
+        " redir={redirect} resp={} lib-name=",
+        row.protocol.version()
+    );
     out.extend_from_slice(row.lib_name);
     out.extend_from_slice(b" lib-ver=");
     out.extend_from_slice(row.lib_version);
@@ -44,6 +56,12 @@ pub(super) fn write_line(row: &ClientRow<'_>, out: &mut Vec<u8>) {
 /// The servers' letters; `N` stands for none.
 fn flags(row: &ClientRow<'_>) -> String {
     let letters = [
+        (row.monitors, 'O'),
+        (row.waits, 'b'),
+        (row.subscriptions != [0; 3], 'P'),
+        (row.tracking.is_some(), 't'),
+        (row.tracking.is_some_and(|it| it.broken), 'R'),
+        (row.tracking.is_some_and(|it| it.broadcast), 'B'),
         (row.readonly, 'r'),
         (row.no_evict, 'e'),
         (row.no_touch, 'T'),

@@ -12,6 +12,14 @@ fn settings(call: &Call<'_>) -> Vec<(&'static str, String)> {
     let upstream = call.env.upstream();
     let process = call.env.process();
     let on_off = |on: bool| if on { "yes" } else { "no" }.to_owned();
+    let (mut slower_than, mut kept) = (String::new(), 0);
+    call.env.slow_log(&mut |log| {
+        // -1 is off.
+        slower_than = log
+            .slower_than()
+            .map_or_else(|| "-1".to_owned(), |time| time.as_micros().to_string());
+        kept = log.capacity();
+    });
     let mut settings = vec![
         // The proxy writes nothing to disk.
         ("appendonly", on_off(false)),
@@ -19,8 +27,14 @@ fn settings(call: &Call<'_>) -> Vec<(&'static str, String)> {
             "cluster-enabled",
             on_off(listener.cluster == ClusterEmulation::Full),
         ),
-        // A cluster has one database [N22].
-        ("databases", "1".to_owned()),
+        (
+            "databases",
+            upstream
+                .databases
+                .as_ref()
+                .map_or(1, |databases| databases.count)
+                .to_string(),
+        ),
         ("latency-monitor-threshold", "0".to_owned()),
         ("latency-tracking", on_off(false)),
         // No keyspace event reaches a client.
@@ -36,9 +50,8 @@ fn settings(call: &Call<'_>) -> Vec<(&'static str, String)> {
         ("replica-read-only", on_off(true)),
         ("save", String::new()),
         ("slave-read-only", on_off(true)),
-        // The slow log is off.
-        ("slowlog-log-slower-than", "-1".to_owned()),
-        ("slowlog-max-len", "0".to_owned()),
+        ("slowlog-log-slower-than", slower_than),
+        ("slowlog-max-len", kept.to_string()),
         ("timeout", whole_seconds(process.idle_timeout).to_string()),
     ];
     // What belongs to the servers is shown if it is known, never guessed.
@@ -69,13 +82,13 @@ fn settings(call: &Call<'_>) -> Vec<(&'static str, String)> {
 /// As the servers have it: a class of clients, its hard limit, its soft limit and the seconds it may last. No replica of anybody
 /// connects to the proxy, so that class has none.
 fn output_limits(limits: OutputLimits) -> String {
-    let bounds = format!(
-        "{} {} {}",
-        limits.hard_bytes,
-        limits.soft_bytes,
-        whole_seconds(limits.soft_time)
-    );
-    format!("normal {bounds} slave 0 0 0 pubsub {bounds}")
+    let seconds = whole_seconds(limits.soft_time);
+    let (hard, soft) = (limits.hard_bytes, limits.soft_bytes);
+    // The bound of all clients holds for those with subscriptions, too.
+    let (pubsub_hard, pubsub_soft) = (limits.pubsub_hard_bytes.min(hard), limits.pubsub_soft_bytes);
+    format!(
+        "normal {hard} {soft} {seconds} slave 0 0 0 pubsub {pubsub_hard} {pubsub_soft} {seconds}"
+    )
 }
 
 /// In whole seconds, as the servers have them; less than one is not none.

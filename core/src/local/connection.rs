@@ -1,6 +1,8 @@
 //! Commands about the connection itself: PING, ECHO, QUIT, RESET, TIME, SELECT, AUTH, HELLO, READONLY, ROLE, LOLWUT.
 
-use super::{Call, ClusterEmulation, LocalOutcome, UpstreamFacts, parse_integer, quote};
+use std::sync::Arc;
+
+use super::{Call, ClusterEmulation, Databases, LocalOutcome, UpstreamFacts, parse_integer, quote};
 use crate::resp::{PONG, Protocol, write};
 use crate::session::client_state::{ClientState, DEFAULT_USER};
 
@@ -11,6 +13,7 @@ pub(super) const UNKNOWN_VERSION: &str = "6.2.0";
 const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+const NO_INDEX: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
 /// The servers' words from 7.2 on; 7.0 leaves out `<proto>`.
 const HELLO_NOAUTH: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
                             AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
@@ -50,13 +53,32 @@ pub(super) fn time(call: &mut Call<'_>) {
     }
 }
 
-/// [N22]: a cluster has database 0 only.
+/// [N21] [N22]: another database, if the servers have it.
 pub(super) fn select(call: &mut Call<'_>) {
-    match parse_integer(call.arg(1)).and_then(|index| i32::try_from(index).ok()) {
-        Some(0) => call.ok(),
-        Some(_) => call.error("ERR SELECT is not allowed in cluster mode"),
-        None => call.error(NOT_AN_INTEGER),
+    let databases = call.env.upstream().databases.unwrap_or_default();
+    match choose_database(call.arg(1), Some(&databases)) {
+        Ok(database) => {
+            call.client.database = database;
+            call.env.client_changed(call.client);
+            call.ok();
+        }
+        Err(text) => call.error(&*text),
     }
+}
+
+/// The database that `index`, the argument of SELECT, names, or the servers' error. Without knowledge of how many there are, any that
+/// the proxy has a number for.
+///
+/// # Errors
+/// If it names none.
+pub fn choose_database(index: &[u8], databases: Option<&Databases>) -> Result<u16, Arc<str>> {
+    let index = parse_integer(index).ok_or(NOT_AN_INTEGER)?;
+    let index = i32::try_from(index).ok().ok_or(NO_INDEX)?;
+    let count = databases.map_or(Databases::MOST, |known| known.count);
+    u16::try_from(index)
+        .ok()
+        .filter(|index| *index == 0 || u32::from(*index) < count)
+        .ok_or_else(|| databases.cloned().unwrap_or_default().refusal)
 }
 
 /// [Y10]: a flag of the session.

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Secret;
+use crate::command::learned::LearnedTable;
 use crate::resp::Protocol;
 use crate::session::client_state::ClientState;
+use crate::session::tracking::Mode;
+use crate::slowlog::SlowLog;
+use crate::time::Timestamp;
 
 /// How much of a cluster a listener shows to its clients [I1].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +45,10 @@ pub struct OutputLimits {
     pub soft_time: Duration,
     /// With as much as this, unread or expected, further requests wait.
     pub pause_bytes: usize,
+    /// `hard_bytes` of a client with subscriptions [U8].
+    pub pubsub_hard_bytes: usize,
+    /// `soft_bytes` of a client with subscriptions.
+    pub pubsub_soft_bytes: usize,
 }
 
 /// What takes the place of the reply to a request that may or may not have been executed [D6].
@@ -51,6 +59,35 @@ pub enum OnUncertain {
     Error,
     /// The end of the connection, as from a server that crashes.
     Close,
+}
+
+/// What CLIENT PAUSE has brought about [U15].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// When it ends by itself, by the clock of the workers.
+    pub until: Timestamp,
+    /// Only what writes waits, see [`crate::command::Spec::is_held_by_write_pause`].
+    pub writes_only: bool,
+}
+
+/// What a client with subscriptions learns of messages that it may have missed because a connection or a node was lost [U6].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PubSubGap {
+    /// The end of its connection, as from a server that is lost.
+    #[default]
+    Close,
+    /// Nothing, if another node has the subscription in time.
+    Silent,
+}
+
+/// What a client with a sharded channel learns when the slot of that moves [U13].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShardMove {
+    /// Nothing: the channel is subscribed to at the new owner.
+    #[default]
+    Resubscribe,
+    /// What the server says, and it has the channel no longer.
+    Forward,
 }
 
 /// Settings of the listener a client came in by.
@@ -64,16 +101,28 @@ pub struct ListenerSettings {
     pub announce: Option<Announce>,
     /// Part of the node id, to tell apart proxies that announce the same address [I4].
     pub instance_name: Arc<str>,
-    /// Clients may use commands that act on other clients (CLIENT KILL).
+    /// Clients may use commands that act on other clients (CLIENT KILL, CLIENT PAUSE, CLIENT UNBLOCK).
     pub admin_commands: bool,
+    /// Clients may see the requests of all with MONITOR.
+    pub monitor: bool,
     /// Commands with keys in several slots are split, as far as they can be; else they are refused [P2].
     pub split: bool,
+    /// SINTER, ZUNION and their likes may have keys in several slots, if they only read.
+    pub cross_slot_reads: bool,
     /// Commands for every primary are refused while slots have no owner [T12].
     pub fanout_requires_full_coverage: bool,
     /// Such commands are answered without shards that cannot be reached, if they only read [Q2].
     pub fanout_partial: bool,
     /// What takes the place of a reply that nobody knows.
     pub on_uncertain: OnUncertain,
+    /// SSUBSCRIBE and SUNSUBSCRIBE may name channels of several slots [U12].
+    pub ssubscribe_cross_slot: bool,
+    /// What clients learn of messages that they may have missed.
+    pub pubsub_gap: PubSubGap,
+    /// What clients learn of sharded channels that move.
+    pub ssub_move: ShardMove,
+    /// Clients may have the servers tell them which keys change, to keep what they have read (CLIENT TRACKING) [N2].
+    pub tracking: bool,
 }
 
 impl Default for ListenerSettings {
@@ -84,10 +133,16 @@ impl Default for ListenerSettings {
             announce: None,
             instance_name: Arc::default(),
             admin_commands: false,
+            monitor: false,
             split: true,
+            cross_slot_reads: false,
             fanout_requires_full_coverage: true,
             fanout_partial: false,
             on_uncertain: OnUncertain::default(),
+            ssubscribe_cross_slot: true,
+            pubsub_gap: PubSubGap::default(),
+            ssub_move: ShardMove::default(),
+            tracking: false,
         }
     }
 }
@@ -97,6 +152,29 @@ impl ListenerSettings {
     #[must_use]
     pub fn password_required(&self) -> bool {
         !self.passwords.is_empty()
+    }
+}
+
+/// The numbered databases of the servers [N21].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Databases {
+    /// How many there are; numbers begin at 0.
+    pub count: u32,
+    /// What the servers say of a number that they have not.
+    pub refusal: Arc<str>,
+}
+
+impl Databases {
+    /// No more are used than there are numbers for in the proxy.
+    pub const MOST: u32 = 1 << 16;
+}
+
+impl Default for Databases {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            refusal: "ERR SELECT is not allowed in cluster mode".into(),
+        }
     }
 }
 
@@ -113,8 +191,12 @@ pub struct UpstreamFacts {
     pub maxmemory_policy: Option<Arc<str>>,
     /// Sum of `maxmemory` of the primaries, bytes; 0 is "no limit".
     pub maxmemory: Option<u64>,
-    /// Keys in all primaries, from a recent count.
+    /// Keys in database 0 of all primaries, from a recent count.
     pub keys: Option<u64>,
+    /// The same of other databases that have some, ascending.
+    pub keys_elsewhere: Arc<[(u32, u64)]>,
+    /// The databases that every primary has, as far as they have told; `None` until one has.
+    pub databases: Option<Databases>,
     /// Nodes in the topology.
     pub nodes: usize,
     /// Primaries that own a slot.
@@ -134,6 +216,8 @@ impl Default for UpstreamFacts {
             maxmemory_policy: None,
             maxmemory: None,
             keys: None,
+            keys_elsewhere: Arc::default(),
+            databases: None,
             nodes: 0,
             primaries: 0,
             generation: 0,
@@ -183,6 +267,10 @@ pub struct ProcessFacts {
     pub cpu_system_micros: Option<u64>,
     /// Processor time in user mode, microseconds.
     pub cpu_user_micros: Option<u64>,
+    /// Clients that wait at a node.
+    pub blocked_clients: Option<u64>,
+    /// The pause of clients in force: how long it will last, and whether only what writes waits.
+    pub pause: Option<(Duration, bool)>,
     /// Requests that wait for a shard to have a primary.
     pub parked_requests: Option<u64>,
     /// `UNCERTAIN` errors answered since the start.
@@ -212,6 +300,8 @@ pub struct ClientRow<'a> {
     pub lib_version: &'a [u8],
     /// Protocol version.
     pub protocol: Protocol,
+    /// See [`ClientState::database`].
+    pub database: u16,
     /// Seconds since the connection was accepted.
     pub age_seconds: u64,
     /// Seconds since the client last sent something, or read after it had been slow to.
@@ -224,10 +314,42 @@ pub struct ClientRow<'a> {
     pub no_touch: bool,
     /// See [`ClientState::readonly`].
     pub readonly: bool,
+    /// It waits at a node.
+    pub waits: bool,
+    /// It sees the requests of all.
+    pub monitors: bool,
+    /// What it tracks, if it does.
+    pub tracking: Option<TrackingRow>,
+    /// How many channels, patterns and sharded channels it has subscribed to.
+    pub subscriptions: [usize; 3],
     /// Bytes of an unfinished request held for the client.
     pub input_bytes: u64,
     /// Bytes of replies held for the client.
     pub output_bytes: u64,
+}
+
+/// Tracking of one client, as CLIENT LIST shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackingRow {
+    /// All keys with its prefixes.
+    pub broadcast: bool,
+    /// The client that hears instead of it; 0 is none.
+    pub redirect: u64,
+    /// That one is gone.
+    pub broken: bool,
+}
+
+impl TrackingRow {
+    /// That of a client that may track keys.
+    #[must_use]
+    pub fn of(client: &ClientState) -> Option<Self> {
+        let tracking = client.tracking.as_ref()?;
+        Some(Self {
+            broadcast: tracking.mode == Mode::Broadcast,
+            redirect: tracking.redirect.unwrap_or_default(),
+            broken: tracking.broken,
+        })
+    }
 }
 
 /// Everything the answers need from outside. The proxy's worker implements it; tests use a double.
@@ -250,7 +372,36 @@ pub trait Environment {
     fn with_client(&self, id: u64, visit: &mut dyn FnMut(&ClientRow<'_>)) -> bool;
     /// Has the client with this id, never the one being answered, closed soon; false if there is none.
     fn kill_client(&self, id: u64) -> bool;
+    /// The client with this id, which is served here, waits at a node, or does so no longer.
+    fn client_waits(&self, id: u64, waits: bool);
+    /// Has the client with this id wait no longer, with an error or as if its time were over; false if it does not wait.
+    fn unblock_client(&self, id: u64, is_error: bool) -> bool;
+    /// Has the clients of all workers wait for so long, those that write or all; a pause in force becomes no shorter and no weaker.
+    fn pause_clients(&self, time: Duration, writes_only: bool);
+    /// Ends the pause of clients.
+    fn unpause_clients(&self);
+    /// The pause of clients in force. [`Engine::set_pause`](crate::engine::Engine::set_pause) is to follow whenever it changes.
+    fn pause(&self) -> Option<Pause>;
+    /// The client with this id, which is served here, begins to see the requests of all, or ceases to. `monitors` are the clients
+    /// of this worker that do, from now on.
+    fn client_monitors(&self, id: u64, on: bool, monitors: usize);
+    /// Whether any client of the process sees the requests of all.
+    /// [`Engine::set_monitored`](crate::engine::Engine::set_monitored) is to follow whenever that changes.
+    fn is_monitored(&self) -> bool;
+    /// Shows lines to those of the other workers who see the requests of all.
+    fn monitor_lines(&self, lines: &[u8]);
+    /// Tells the client with this id of keys that another one tracks: an array of them, or a null for all, as RESP3 has it. False if there
+    /// is no such client.
+    fn redirect_invalidation(&self, id: u64, keys: &[u8]) -> bool;
+    /// The client with this id has so many channels, patterns and sharded channels now.
+    fn client_subscribed(&self, id: u64, subscriptions: [usize; 3]);
     /// A name, the user, the protocol or a flag of this client changed: what [`for_each_client`](Self::for_each_client) shows
     /// of it must follow.
     fn client_changed(&self, client: &ClientState);
+    /// The commands that the servers have and the table has not, as far as they have told.
+    fn learned(&self) -> Arc<LearnedTable>;
+    /// A client used a name that nobody knows: the servers may know it by now, and are asked soon [K15].
+    fn want_commands(&self);
+    /// Shows the slow log of the process.
+    fn slow_log(&self, visit: &mut dyn FnMut(&mut SlowLog));
 }

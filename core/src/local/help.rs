@@ -22,7 +22,7 @@ const ACL: Entries = &[
 const CLIENT: Entries = &[
     (
         "CACHING (YES|NO)",
-        "For tracking in OPTIN or OPTOUT mode, which this proxy does not offer.",
+        "Whether the next command is tracked, in OPTIN or OPTOUT mode.",
     ),
     (
         "CAPA <capability> [<capability> ...]",
@@ -31,7 +31,7 @@ const CLIENT: Entries = &[
     ("GETNAME", "The name of this connection."),
     (
         "GETREDIR",
-        "The client that gets the invalidation messages: -1, there are none.",
+        "The client that gets the invalidation messages: 0 this one, -1 there are none.",
     ),
     ("ID", "The id of this connection, unique in this proxy."),
     ("INFO", "This connection's line of CLIENT LIST."),
@@ -56,6 +56,10 @@ const CLIENT: Entries = &[
         "Accepted; connections to the servers are shared.",
     ),
     (
+        "PAUSE <milliseconds> [WRITE|ALL]",
+        "Have the clients of this proxy wait, those that write or all.",
+    ),
+    (
         "REPLY (ON|OFF|SKIP)",
         "Whether this connection gets replies.",
     ),
@@ -66,9 +70,10 @@ const CLIENT: Entries = &[
     ("SETNAME <name>", "Name this connection."),
     (
         "TRACKING (ON|OFF) [<option> ...]",
-        "OFF is accepted; this proxy does not offer client side caching.",
+        "Be told of keys that change. ON only where listener.tracking is on.",
     ),
-    ("TRACKINGINFO", "The state of tracking: off."),
+    ("TRACKINGINFO", "The state of tracking."),
+    ("UNPAUSE", "End a pause of clients."),
 ];
 const CLUSTER: Entries = &[
     ("COUNT-FAILURE-REPORTS <node-id>", "0."),
@@ -94,10 +99,7 @@ const CLUSTER: Entries = &[
     ("SLOTS", "All slots and the node, as one range."),
 ];
 const COMMANDLOG: Entries = &[
-    (
-        "GET <count> <type>",
-        "Entries of the log; this proxy keeps none.",
-    ),
+    ("GET <count> <type>", "Entries of the log."),
     ("LEN <type>", "Number of entries."),
     ("RESET <type>", "Forget the entries."),
 ];
@@ -128,15 +130,18 @@ const FUNCTION: Entries = &[
     ("STATS", "The function that runs, if any."),
 ];
 const LATENCY: Entries = &[
-    ("DOCTOR", "Says that this proxy samples no latency events."),
-    ("GRAPH <event>", "No event has samples."),
+    ("DOCTOR", "A report on slow requests."),
+    ("GRAPH <event>", "The samples of an event as a graph."),
     (
         "HISTOGRAM [<command> ...]",
         "Histograms of commands: none are kept here; see the proxy's metrics.",
     ),
-    ("HISTORY <event>", "Samples of an event: none."),
-    ("LATEST", "Latest sample of every event: none."),
-    ("RESET [<event> ...]", "Number of events forgotten: 0."),
+    (
+        "HISTORY <event>",
+        "The samples of an event; the one there is is 'command'.",
+    ),
+    ("LATEST", "The latest sample of every event."),
+    ("RESET [<event> ...]", "Forget the samples of events."),
 ];
 const MEMORY: Entries = &[(
     "USAGE <key> [SAMPLES <count>]",
@@ -178,10 +183,7 @@ const SCRIPT: Entries = &[
     ("LOAD <script>", "Make a script known to all primaries."),
 ];
 const SLOWLOG: Entries = &[
-    (
-        "GET [<count>]",
-        "Entries of the log; this proxy keeps none.",
-    ),
+    ("GET [<count>]", "Entries of the log."),
     ("LEN", "Number of entries."),
     ("RESET", "Forget the entries."),
 ];

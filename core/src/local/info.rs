@@ -4,6 +4,7 @@
 //! `maxmemory_policy`, `redis_mode`. A figure that is not known is left out.
 
 use std::fmt::{Display, Write as _};
+use std::time::Duration;
 
 use super::connection::{UNKNOWN_VERSION, mode};
 use super::{Call, ClusterEmulation, ProcessFacts, UpstreamFacts};
@@ -99,7 +100,7 @@ pub(super) fn info(call: &mut Call<'_>) {
         let _ = write!(text.0, "# {}\r\n", section.title());
         match section {
             Section::Server => server(&mut text, call, &upstream, &process),
-            Section::Clients => clients(&mut text, &process),
+            Section::Clients => clients(call, &mut text, &process),
             Section::Memory => memory(&mut text, &upstream, &process),
             // The proxy has no data of its own to load.
             Section::Persistence => text.line("loading", 0),
@@ -120,6 +121,9 @@ pub(super) fn info(call: &mut Call<'_>) {
                 // A server does not list an empty database.
                 if let Some(keys) = upstream.keys.filter(|keys| *keys > 0) {
                     text.line("db0", format_args!("keys={keys},expires=0,avg_ttl=0"));
+                }
+                for (database, keys) in &*upstream.keys_elsewhere {
+                    let _ = write!(text.0, "db{database}:keys={keys},expires=0,avg_ttl=0\r\n");
                 }
             }
             Section::Proxy => proxy(&mut text, &upstream, &process),
@@ -153,12 +157,24 @@ fn server(text: &mut Text, call: &Call<'_>, upstream: &UpstreamFacts, process: &
     text.line("uptime_in_days", process.uptime_seconds / 86_400);
 }
 
-fn clients(text: &mut Text, process: &ProcessFacts) {
+fn clients(call: &Call<'_>, text: &mut Text, process: &ProcessFacts) {
     text.line("connected_clients", process.connected_clients);
     text.known("maxclients", process.max_clients);
-    // Commands that wait are refused, and tracking is not offered.
-    text.line("blocked_clients", 0);
-    text.line("tracking_clients", 0);
+    text.line("blocked_clients", process.blocked_clients.unwrap_or(0));
+    let mut tracking = 0_usize;
+    if call.env.listener().tracking {
+        call.env
+            .for_each_client(&mut |row| tracking += usize::from(row.tracking.is_some()));
+    }
+    text.line("tracking_clients", tracking);
+    let (left, reason, actions) = match process.pause {
+        Some((left, true)) => (left, "client_pause", "write"),
+        Some((left, false)) => (left, "client_pause", "all"),
+        None => (Duration::ZERO, "none", "none"),
+    };
+    text.line("paused_reason", reason);
+    text.line("paused_actions", actions);
+    text.line("paused_timeout_milliseconds", left.as_millis());
 }
 
 fn memory(text: &mut Text, upstream: &UpstreamFacts, process: &ProcessFacts) {

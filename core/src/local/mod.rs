@@ -15,17 +15,20 @@ mod connection;
 mod environment;
 mod help;
 mod info;
+mod pause;
 mod records;
 mod secret;
-mod sha1;
+pub(crate) mod sha1;
+mod tracking;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use cluster::refuse_disabled as refuse_cluster_disabled;
+pub use connection::choose_database;
 pub use environment::{
-    Announce, ClientRow, ClusterEmulation, Environment, ListenerSettings, OnUncertain,
-    OutputLimits, ProcessFacts, UpstreamFacts,
+    Announce, ClientRow, ClusterEmulation, Databases, Environment, ListenerSettings, OnUncertain,
+    OutputLimits, Pause, ProcessFacts, PubSubGap, ShardMove, TrackingRow, UpstreamFacts,
 };
 pub use secret::Secret;
 
@@ -45,6 +48,10 @@ pub enum LocalOutcome {
     ReplyThenClose,
     /// RESET: the client's state has been reset; whatever else the session keeps (transaction, subscriptions) must be too.
     ResetSession,
+    /// CLIENT PAUSE or UNPAUSE: [`Environment::pause`] has changed.
+    PauseChanged,
+    /// MONITOR: nothing is written; the session is to acknowledge it at its turn, or to ignore it if it monitors already.
+    Monitor,
 }
 
 /// One call: what every answer needs.
@@ -119,8 +126,20 @@ pub fn answer(
         id::INFO => info::info(&mut call),
         id::CONFIG_GET => config_get::config_get(&mut call),
         id::CLIENT_KILL => return client::kill(&mut call),
+        id::CLIENT_PAUSE => return pause::pause(&mut call),
+        id::CLIENT_UNPAUSE => return pause::unpause(&mut call),
+        id::MONITOR => return monitor(&mut call),
         _ => answer_container(spec, &mut call),
     }
+    LocalOutcome::Reply
+}
+
+/// [U15].
+fn monitor(call: &mut Call<'_>) -> LocalOutcome {
+    if call.env.listener().monitor {
+        return LocalOutcome::Monitor;
+    }
+    call.error("NOPERM proxy: MONITOR is disabled on this listener");
     LocalOutcome::Reply
 }
 
@@ -129,7 +148,12 @@ fn answer_container(spec: &Spec, call: &mut Call<'_>) {
     let (container, subcommand) = spec.name.split_once('|').unwrap_or((spec.name, ""));
     match container {
         "cluster" => cluster::cluster(spec, call),
-        "command" => reply_command(call.args, call.client.protocol, call.out),
+        "command" => reply_command(
+            call.args,
+            &call.env.learned(),
+            call.client.protocol,
+            call.out,
+        ),
         _ if subcommand == "help" => help::help(container, spec, call),
         "client" => client::client(spec, call),
         "acl" => acl::acl(spec, call),
@@ -156,9 +180,10 @@ pub fn write_not_yet(spec: &Spec, out: &mut Vec<u8>) {
     write::error(out, text.as_bytes());
 }
 
-/// Error text around bytes of the client, shortened so that a huge argument makes no huge error.
+/// Error text around bytes of the client, shortened so that a huge argument makes no huge error; like a C string they end at a NUL.
 fn quote(before: &str, bytes: &[u8], after: &str) -> Vec<u8> {
     let shown = bytes.get(..QUOTED_BYTES).unwrap_or(bytes);
+    let shown = shown.split(|byte| *byte == 0).next().unwrap_or_default();
     [before.as_bytes(), shown, after.as_bytes()].concat()
 }
 

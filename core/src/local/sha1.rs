@@ -1,4 +1,5 @@
-//! SHA-1 (FIPS 180-4) for the ids the proxy shows as a cluster node [I4]: stable and distinct, nothing that protects anything.
+//! SHA-1 (FIPS 180-4) for the ids the proxy shows as a cluster node [I4], stable and distinct, and for the names of scripts [X1]:
+//! nothing that protects anything.
 
 const INITIAL: [u32; 5] = [
     0x6745_2301,
@@ -9,7 +10,7 @@ const INITIAL: [u32; 5] = [
 ];
 
 /// The digest of `message` as 40 lower case hex digits.
-pub(super) fn hex_digest(message: &[u8]) -> String {
+pub(crate) fn hex_digest(message: &[u8]) -> String {
     let mut padded = message.to_vec();
     padded.push(0x80);
     while padded.len() % 64 != 56 {

@@ -4,14 +4,17 @@
 //! an honest error, never a panic and never a mixed reply. Parts are taken in the order given, which is the order of their
 //! first keys [P7] or, for a fan-out, ascending by the lowest slot of their primary [Q12].
 
+pub mod algebra;
 mod elements;
+mod pubsub;
 mod rule;
 pub mod scan;
 
 #[cfg(test)]
 mod tests;
 
-use elements::{elements, is_one_value, without_attributes};
+use elements::{Elements, elements, is_one_value, without_attributes};
+use pubsub::{counts, greatest, union};
 pub use rule::Rule;
 use rule::{Combine, Failure};
 
@@ -87,6 +90,7 @@ pub fn merge(
     let merged = match rule.combine {
         // These can succeed although some parts failed.
         Combine::AnyOk => any_ok(&verdicts, out),
+        Combine::FirstGood => first_where(&verdicts, |_| true, out),
         Combine::FirstNonNil => first_where(&verdicts, |value| *value != Value::Null, out),
         Combine::Busiest => first_where(&verdicts, runs_a_script, out),
         _ => match write_failure(rule.failure, &verdicts, out) {
@@ -116,9 +120,17 @@ fn combine(
         Combine::AllOk => all_ok(&replies, out),
         Combine::Elements => spread(&replies, parts, total, out),
         Combine::Keys => keys(&replies, owns, out),
-        Combine::And => and(&replies, out),
+        Combine::And => logical(&replies, |all, one| all && one, out),
+        Combine::Or => logical(&replies, |any, one| any || one, out),
+        Combine::Min => least(&replies, out),
+        Combine::First => first(&replies, out),
         Combine::Same => same(&replies, out),
-        Combine::AnyOk | Combine::FirstNonNil | Combine::Busiest => Err(Unexpected),
+        Combine::Union => union(&replies, out),
+        Combine::Counts => counts(&replies, out),
+        Combine::Greatest => greatest(&replies, out),
+        Combine::AnyOk | Combine::FirstGood | Combine::FirstNonNil | Combine::Busiest => {
+            Err(Unexpected)
+        }
     }
 }
 
@@ -252,29 +264,56 @@ fn keys(
     Ok(())
 }
 
-/// SCRIPT EXISTS [Q6].
-fn and(replies: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Unexpected> {
-    let mut all: Option<Vec<bool>> = None;
+/// SCRIPT EXISTS [Q6]; of learned commands also single integers [K16].
+fn logical(
+    replies: &[&[u8]],
+    join: impl Fn(bool, bool) -> bool,
+    out: &mut Vec<u8>,
+) -> Result<(), Unexpected> {
+    let is_one = replies.iter().all(|reply| reply.starts_with(b":"));
+    let mut whole: Option<Vec<bool>> = None;
     for reply in replies {
-        let flags = elements(reply).ok_or(Unexpected)?;
+        let flags = if is_one {
+            Elements::from_slice(&[reply])
+        } else {
+            elements(reply).ok_or(Unexpected)?
+        };
         let flags = flags
             .into_iter()
             .map(|flag| integer(flag).map(|flag| flag != 0));
         let flags = flags.collect::<Result<Vec<bool>, Unexpected>>()?;
-        all = Some(match all {
+        whole = Some(match whole {
             None => flags,
-            Some(all) if all.len() == flags.len() => all
+            Some(whole) if whole.len() == flags.len() => whole
                 .iter()
                 .zip(flags)
-                .map(|(all, flag)| *all && flag)
+                .map(|(whole, flag)| join(*whole, flag))
                 .collect(),
             Some(_) => return Err(Unexpected),
         });
     }
-    let all = all.ok_or(Unexpected)?;
-    write::array(out, all.len());
-    all.into_iter()
+    let whole = whole.ok_or(Unexpected)?;
+    if !is_one {
+        write::array(out, whole.len());
+    }
+    whole
+        .into_iter()
         .for_each(|flag| write::integer(out, i64::from(flag)));
+    Ok(())
+}
+
+/// [K16].
+fn least(replies: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Unexpected> {
+    let numbers = replies.iter().map(|reply| integer(reply));
+    let numbers = numbers.collect::<Result<Vec<i64>, Unexpected>>()?;
+    write::integer(out, numbers.into_iter().min().ok_or(Unexpected)?);
+    Ok(())
+}
+
+/// [K16].
+fn first(replies: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Unexpected> {
+    let first = replies.first().filter(|first| is_one_value(first));
+    out.extend_from_slice(first.ok_or(Unexpected)?);
     Ok(())
 }
 

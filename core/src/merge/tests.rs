@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Part, PartOutcome, Rule, merge};
+use crate::command::learned::{Learner, Told};
 use crate::command::{Class, TABLE};
 use crate::slot::Slot;
 
@@ -61,16 +62,33 @@ fn every_split_and_fanned_out_command_has_a_rule_or_waits_for_its_issue() {
         })
         .map(|spec| spec.name)
         .collect();
-    let later = [
-        "pubsub|channels",
-        "pubsub|numpat",
-        "pubsub|numsub",
-        "pubsub|shardchannels",
-        "pubsub|shardnumsub",
-        "wait",
-        "waitaof",
+    assert_eq!(without, ["wait", "waitaof"]);
+}
+
+#[test]
+fn q10_channels_are_a_union_and_their_subscribers_a_sum() {
+    let parts = [
+        "*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+        "*0\r\n",
+        "*2\r\n$1\r\nb\r\n$1\r\nc\r\n",
     ];
-    assert_eq!(without, later);
+    let all = "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n";
+    check("pubsub|channels", &parts, all);
+    check("pubsub|shardchannels", &["*0\r\n", "*0\r\n"], "*0\r\n");
+    let parts = [
+        "*4\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n:0\r\n",
+        "*4\r\n$1\r\na\r\n:2\r\n$1\r\nb\r\n:0\r\n",
+    ];
+    let sums = "*4\r\n$1\r\na\r\n:3\r\n$1\r\nb\r\n:0\r\n";
+    check("pubsub|numsub", &parts, sums);
+    check("pubsub|shardnumsub", &["*0\r\n", "*0\r\n"], "*0\r\n");
+    check("pubsub|numpat", &[":1\r\n", ":3\r\n", ":2\r\n"], ":3\r\n");
+    let unexpected = "-ERR proxy: unexpected reply of a node\r\n";
+    for name in ["pubsub|channels", "pubsub|numsub", "pubsub|numpat"] {
+        check(name, &["*1\r\n:1\r\n", "*1\r\n:1\r\n"], unexpected);
+    }
+    let others = ["*2\r\n$1\r\na\r\n:1\r\n", "*2\r\n$1\r\nb\r\n:1\r\n"];
+    check("pubsub|numsub", &others, unexpected);
 }
 
 #[test]
@@ -329,6 +347,52 @@ fn q7_function_stats_shows_the_busy_node() {
     check("function|stats", &[idle, busy], busy);
 }
 
+/// The rule of a command with these tips, which reads.
+fn learned(policy: &str) -> Rule {
+    let tips = ["request_policy:all_shards", policy];
+    let tips: String = tips
+        .iter()
+        .map(|tip| format!("${}\r\n{tip}\r\n", tip.len()))
+        .collect();
+    let reply = format!(
+        "*1\r\n*8\r\n+m.x\r\n:1\r\n*1\r\n+readonly\r\n:0\r\n:0\r\n:0\r\n*0\r\n*2\r\n{tips}"
+    );
+    let entries = Told::parse(reply.as_bytes()).unwrap().entries;
+    let (learned, _) = Learner::default().learn(entries);
+    Rule::for_spec(learned[0].spec).unwrap()
+}
+
+#[test]
+fn k16_learned_commands_are_merged_by_their_response_policy() {
+    let (x, y) = (":2\r\n", ":-3\r\n");
+    let error = "-ERR x\r\n";
+    for (policy, replies, merged) in [
+        ("agg_sum", [x, y], ":-1\r\n"),
+        ("agg_min", [x, y], y),
+        ("agg_max", [y, x], x),
+        ("agg_max", [x, "+OK\r\n"], UNEXPECTED),
+        ("agg_max", [x, error], error),
+        ("agg_logical_and", [x, ":0\r\n"], ":0\r\n"),
+        ("agg_logical_or", [x, ":0\r\n"], ":1\r\n"),
+        (
+            "agg_logical_or",
+            ["*2\r\n:0\r\n:0\r\n", "*2\r\n:0\r\n:1\r\n"],
+            "*2\r\n:0\r\n:1\r\n",
+        ),
+        ("agg_logical_and", [x, "*1\r\n:1\r\n"], UNEXPECTED),
+        ("all_succeeded", ["+A\r\n", "+B\r\n"], "+A\r\n"),
+        ("all_succeeded", ["+A\r\n", error], error),
+        ("one_succeeded", [error, "+B\r\n"], "+B\r\n"),
+        ("one_succeeded", [error, "-ERR y\r\n"], error),
+    ] {
+        let parts = replies.map(|reply| answered(reply.as_bytes()));
+        let mut out = Vec::new();
+        let rule = learned(&format!("response_policy:{policy}"));
+        merge(rule, &parts, 0, &|_, _| true, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), merged, "{policy}");
+    }
+}
+
 #[test]
 fn no_part_at_all_is_an_error() {
     for name in ["randomkey", "script|kill", "script|exists", "script|load"] {
@@ -350,14 +414,16 @@ proptest! {
         positions in prop::collection::vec(0_u32..6, 0..6),
         total in 0_usize..6,
     ) {
-        for spec in &TABLE {
-            let Some(rule) = Rule::for_spec(spec) else { continue };
+        let policies = ["all_succeeded", "one_succeeded", "agg_min", "agg_max", "agg_logical_or"];
+        let learned = policies.map(|policy| (policy, learned(&format!("response_policy:{policy}"))));
+        let rules = TABLE.iter().filter_map(|spec| Some((spec.name, Rule::for_spec(spec)?)));
+        for (name, rule) in rules.chain(learned) {
             let parts: Vec<Part<'_>> =
                 replies.iter().map(|reply| Part { positions: &positions, ..answered(reply) }).collect();
             let mut out = Vec::new();
             merge(rule, &parts, total, &|part, _| part == 0, &mut out);
             let end = crate::resp::ReplyScanner::new().scan(&out);
-            prop_assert_eq!(end, Ok(Some(out.len())), "{}: {:?}", spec.name, out);
+            prop_assert_eq!(end, Ok(Some(out.len())), "{}: {:?}", name, out);
         }
     }
 }

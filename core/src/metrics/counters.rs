@@ -80,6 +80,8 @@ labelled! {
         Read => "read",
         /// The connection was lost, and the command may run twice.
         Idempotent => "idempotent",
+        /// The node did not know the script, whose body was sent then.
+        Script => "script",
     }
 }
 
@@ -106,6 +108,8 @@ labelled! {
         Shutdown => "shutdown",
         /// One of its requests may or may not have been executed, and its listener tells that so.
         Uncertain => "uncertain",
+        /// Messages for it may have been lost: it is to subscribe again and to look what has changed meanwhile.
+        SubscriptionLost => "subscription_lost",
         /// The socket failed.
         Error => "error",
     }
@@ -121,7 +125,7 @@ pub struct CommandCounters {
 /// Everything one worker counts.
 #[derive(Debug, Clone)]
 pub struct WorkerMetrics {
-    /// Indexed by command id.
+    /// Indexed by command id; the last one is that of all learned commands.
     pub commands: Vec<CommandCounters>,
     /// Commands whose name is in no table.
     pub unknown_commands: u64,
@@ -147,6 +151,8 @@ pub struct WorkerMetrics {
     pub held: u64,
     /// Requests that a node did not answer in time.
     pub timed_out: u64,
+    /// Messages of channels given to clients, each once for every client that got it.
+    pub messages: u64,
     /// Commands split over several slots.
     pub split: u64,
     /// Connections to nodes opened.
@@ -155,7 +161,7 @@ pub struct WorkerMetrics {
     pub links_lost: u64,
     /// From reading a command to its reply being ready for the client, in microseconds.
     pub total: Histogram,
-    /// From sending a request to a node to its reply, in microseconds.
+    /// From sending a request to a node to its reply, in microseconds; the sum of all nodes, made for a report.
     pub backend: Histogram,
     /// The difference of both: time spent in the proxy, in microseconds.
     pub proxy: Histogram,
@@ -164,7 +170,7 @@ pub struct WorkerMetrics {
 impl Default for WorkerMetrics {
     fn default() -> Self {
         Self {
-            commands: vec![CommandCounters::default(); COMMAND_COUNT],
+            commands: vec![CommandCounters::default(); COMMAND_COUNT + 1],
             unknown_commands: 0,
             downstream_read_bytes: 0,
             downstream_written_bytes: 0,
@@ -177,6 +183,7 @@ impl Default for WorkerMetrics {
             parked: 0,
             held: 0,
             timed_out: 0,
+            messages: 0,
             split: 0,
             links_opened: 0,
             links_lost: 0,
@@ -217,6 +224,12 @@ pub struct WorkerReport {
     pub parked_now: usize,
     /// Bytes of those requests.
     pub parked_bytes: usize,
+    /// Clients that wait at a node now.
+    pub blocked: usize,
+    /// Connections to nodes that are lent to one client at a time, idle ones included.
+    pub private_links: usize,
+    /// Channels and patterns subscribed to.
+    pub topics: usize,
     /// Bytes of replies that clients have not read, and of those expected.
     pub reply_bytes: usize,
     /// Bytes of requests that are not answered, in part or whole, and of buffers of big ones that are still being dropped.

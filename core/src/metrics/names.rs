@@ -43,6 +43,9 @@ metrics! {
     READY Gauge "slotway_ready" [] "1 if /readyz answers 200: listening, every slot has an owner, not shutting down.";
     WORKERS Gauge "slotway_workers" [] "Threads that serve clients.";
 
+    LEARNED_COMMANDS Gauge "slotway_learned_commands" [] "Commands, of modules as a rule, that the proxy knows only because the servers told of them.";
+    LEARNED_COMMAND_CONFLICTS Counter "slotway_learned_command_conflicts_total" []
+        "Times primaries were found to disagree about such a command; what the last one said counts.";
     CONFIG_RELOADS Counter "slotway_config_reloads_total" ["result"]
         "Times SIGHUP had the configuration read anew: applied, or failed because it has faults and the old one stays.";
 
@@ -58,9 +61,14 @@ metrics! {
     REQUESTS_HELD Counter "slotway_requests_held_total" []
         "Requests that waited for an earlier request of the same client, to keep the order of execution.";
     REQUESTS_SPLIT Counter "slotway_requests_split_total" [] "Commands split into one part per slot.";
+    PUBSUB_MESSAGES Counter "slotway_pubsub_messages_total" []
+        "Messages of channels given to clients, each counted for every client that got it.";
+    PUBSUB_TOPICS Gauge "slotway_pubsub_topics" []
+        "Channels and patterns that clients of this proxy have subscribed to, each counted once for every worker.";
     REQUESTS_PARKED Counter "slotway_requests_parked_total" [] "Requests that had to wait for a usable node.";
     REQUEST_TIMEOUTS Counter "slotway_request_timeouts_total" []
         "Requests that a node did not answer within limits.request_timeout.";
+    BLOCKED_CLIENTS Gauge "slotway_blocked_clients" [] "Clients that wait at a node now (BLPOP and all its kind).";
     PARKED_REQUESTS Gauge "slotway_parked_requests" [] "Requests that wait for a usable node now.";
     PARKED_BYTES Gauge "slotway_parked_bytes" [] "Bytes of the requests that wait for a usable node now.";
     REDIRECTS Counter "slotway_redirects_total" ["kind"] "Requests that a node did not execute, by what it answered.";
@@ -90,6 +98,9 @@ metrics! {
     UPSTREAM_LOST Counter "slotway_upstream_connections_lost_total" [] "Connections to nodes lost, or closed for a fault.";
     UPSTREAM_READ Counter "slotway_upstream_read_bytes_total" [] "Bytes read from nodes.";
     UPSTREAM_WRITTEN Counter "slotway_upstream_written_bytes_total" [] "Bytes written to nodes.";
+
+    UPSTREAM_PRIVATE Gauge "slotway_upstream_private_connections" []
+        "Connections to nodes that are lent to one client at a time, for commands that wait and for WATCH; idle ones included.";
 
     NODE_CONNECTIONS Gauge "slotway_node_connections" ["node", "address"] "Workers that are connected to the node.";
     NODE_UP Gauge "slotway_node_up" ["node", "address"] "0 if the cluster counts the node as failed, or requests wait for a connection to it; else 1.";

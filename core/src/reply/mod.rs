@@ -33,6 +33,8 @@ pub enum Refusal {
     Loading,
     /// The node is a replica.
     ReadOnly,
+    /// The node is a replica by now: it lets nobody wait any longer. Never given by [`classify`].
+    Demoted,
     /// The node is a replica without its primary and does not serve stale data.
     MasterDown,
 }
@@ -47,7 +49,7 @@ impl Refusal {
             Self::TryAgain => RedirectKind::TryAgain,
             Self::ClusterDown => RedirectKind::ClusterDown,
             Self::Loading => RedirectKind::Loading,
-            Self::ReadOnly => RedirectKind::ReadOnly,
+            Self::ReadOnly | Self::Demoted => RedirectKind::ReadOnly,
             Self::MasterDown => RedirectKind::MasterDown,
         }
     }

@@ -4,7 +4,7 @@ mod key_hash;
 
 pub use key_hash::KeyHash;
 
-use crate::command::{Class, KeyList, KeyOutcome, Spec, effective_class, extract_keys};
+use crate::command::{Class, KeyList, KeyOutcome, Spec, effective_class, extract_keys, id};
 use crate::resp::Args;
 use crate::slot::Slot;
 
@@ -20,6 +20,13 @@ pub enum Plan {
         /// What its keys are, for the order of conflicting requests [O2].
         key: KeyHash,
     },
+    /// As `Single`, and its body is worth remembering: EVAL, EVAL_RO [X1].
+    Script {
+        /// The slot of all its keys.
+        slot: Slot,
+        /// What its keys are.
+        key: KeyHash,
+    },
     /// One part per slot; the keys are in the caller's list [P1].
     Split,
     /// To every primary, merged [Q1].
@@ -33,6 +40,15 @@ pub enum Plan {
     },
     /// SCAN over all primaries.
     Scan,
+    /// Over a connection of its own, on which it may wait [B1].
+    Blocking {
+        /// The slot of all its keys; `None` if they cannot be made out, which is for any server to say [K4].
+        slot: Option<Slot>,
+    },
+    /// The proxy answers it, when what it subscribes to is subscribed to.
+    Subscription,
+    /// To the owner of its keys, which a node tells [K17].
+    FindKeys,
     /// Not sent anywhere.
     Reject(Reject),
 }
@@ -54,44 +70,86 @@ pub enum Reject {
     InvalidSlot,
 }
 
+/// What a plan depends on besides the command itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Keyspace {
+    /// Keys of one split command [P8].
+    pub split_max_keys: usize,
+    /// One server has all keys: no command is split, fanned out or refused for its keys' slots [H7].
+    pub undivided: bool,
+}
+
 /// Where the command `spec` with `args` goes. `keys` is overwritten with the argument indexes of its keys.
 ///
-/// Outcomes: local; rejected; one slot; split over slots; all primaries; any primary; the owner of a keyless slot; SCAN.
+/// Outcomes: local; rejected; one slot; split over slots; all primaries; any primary; the owner of a keyless slot; SCAN; a connection
+/// of its own.
 #[must_use]
-pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, split_max_keys: usize) -> Plan {
+pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, space: &Keyspace) -> Plan {
     if !spec.arity_ok(args.len()) {
         return Plan::Reject(Reject::Arity);
     }
     match effective_class(spec, args) {
-        Class::Single | Class::SameSlot => keyed(spec, args, keys),
-        Class::Split => match keyed(spec, args, keys) {
-            Plan::Reject(Reject::CrossSlot) if keys.as_slice().len() > split_max_keys => {
+        Class::Single => keyed(spec, args, keys, space),
+        Class::SameSlot => match keyed(spec, args, keys, space) {
+            Plan::Single { slot, key } if has_body(spec) => Plan::Script { slot, key },
+            other => other,
+        },
+        // Every node counts its own connections, whoever owns the slot.
+        Class::Split if spec.id == id::PUBSUB_SHARDNUMSUB => everywhere(space),
+        Class::Split => match keyed(spec, args, keys, space) {
+            Plan::Reject(Reject::CrossSlot) if keys.as_slice().len() > space.split_max_keys => {
                 Plan::Reject(Reject::TooManyKeys)
+            }
+            uneven @ Plan::Reject(Reject::CrossSlot) if !has_whole_groups(spec, args, keys) => {
+                uneven
             }
             Plan::Reject(Reject::CrossSlot) => Plan::Split,
             other => other,
         },
         Class::FanMasters if is_wait(spec) => Plan::Reject(Reject::NotYet),
-        Class::FanMasters => Plan::FanOut,
-        Class::FanOne => fan_one(spec, args),
+        Class::FanMasters => everywhere(space),
+        Class::FanOne => fan_one(spec, args, space),
+        // The server's own cursor, as it is.
+        Class::Scan if spec.name == "scan" && space.undivided => Plan::AnyPrimary,
         Class::Scan if spec.name == "scan" => Plan::Scan,
         Class::Local => Plan::Local,
-        Class::Scan
-        | Class::Transaction
-        | Class::Blocking
-        | Class::PubSub
-        | Class::ShardedPubSub => Plan::Reject(Reject::NotYet),
+        Class::Blocking => match keyed(spec, args, keys, space) {
+            Plan::Single { slot, .. } => Plan::Blocking { slot: Some(slot) },
+            Plan::AnyPrimary => Plan::Blocking { slot: None },
+            other => other,
+        },
+        Class::PubSub | Class::ShardedPubSub => Plan::Subscription,
+        Class::Scan | Class::Transaction => Plan::Reject(Reject::NotYet),
         Class::Container | Class::Forbidden => Plan::Reject(Reject::NotSupported),
     }
 }
 
-/// As [`plan`], in a transaction: what blocks elsewhere does not there [M9].
+/// As [`plan`], for WATCH: one slot, or why not [W1].
 #[must_use]
-pub fn plan_queued(spec: &Spec, args: Args<'_>, keys: &mut KeyList, split_max_keys: usize) -> Plan {
-    match effective_class(spec, args) {
-        Class::Blocking => keyed(spec, args, keys),
-        _ => plan(spec, args, keys, split_max_keys),
+pub fn plan_watch(spec: &Spec, args: Args<'_>, keys: &mut KeyList, space: &Keyspace) -> Plan {
+    keyed(spec, args, keys, space)
+}
+
+/// As [`plan`], in a transaction.
+#[must_use]
+pub fn plan_queued(spec: &Spec, args: Args<'_>, keys: &mut KeyList, space: &Keyspace) -> Plan {
+    let plan = plan(spec, args, keys, space);
+    if plan == Plan::Reject(Reject::Arity) && spec.arity_ok(args.len()) {
+        return odd_pairs(args, space);
     }
+    plan
+}
+
+/// MSET and MSETNX without the last value are queued by the servers, and fail alone at EXEC.
+fn odd_pairs(args: Args<'_>, space: &Keyspace) -> Plan {
+    let mut slots = args.iter().skip(1).step_by(2).map(place);
+    let Some((slot, key)) = slots.next() else {
+        return Plan::AnyPrimary;
+    };
+    if !space.undivided && slots.any(|(other, _)| other != slot) {
+        return Plan::Reject(Reject::CrossSlot);
+    }
+    Plan::Single { slot, key }
 }
 
 /// The slot that [`plan`] will give for a command of which only the first arguments are there, if they settle it.
@@ -110,7 +168,7 @@ pub fn place(key: &[u8]) -> (Slot, KeyHash) {
 }
 
 #[inline]
-fn keyed(spec: &Spec, args: Args<'_>, keys: &mut KeyList) -> Plan {
+fn keyed(spec: &Spec, args: Args<'_>, keys: &mut KeyList, space: &Keyspace) -> Plan {
     if spec.fixed_key != 0
         && let Some(key) = args.get(usize::from(spec.fixed_key))
     {
@@ -118,14 +176,23 @@ fn keyed(spec: &Spec, args: Args<'_>, keys: &mut KeyList) -> Plan {
         return Plan::Single { slot, key };
     }
     match extract_keys(spec, args, keys) {
-        KeyOutcome::Keys => one_slot(args, keys),
+        KeyOutcome::Keys => one_slot(args, keys, space),
         KeyOutcome::OddArguments => Plan::Reject(Reject::Arity),
         KeyOutcome::NoKeys if is_by_slot_number(spec) => by_slot_number(args),
-        KeyOutcome::NoKeys | KeyOutcome::Verbatim => Plan::AnyPrimary,
+        KeyOutcome::AskServer if !space.undivided => Plan::FindKeys,
+        KeyOutcome::NoKeys | KeyOutcome::Verbatim | KeyOutcome::AskServer => Plan::AnyPrimary,
     }
 }
 
-fn one_slot(args: Args<'_>, keys: &KeyList) -> Plan {
+/// Whether each key of a command that is split is followed by all that belongs to it. Of a command of the table it is.
+fn has_whole_groups(spec: &Spec, args: Args<'_>, keys: &KeyList) -> bool {
+    let step = usize::from(spec.key_step);
+    let last = keys.as_slice().last().map_or(0, |last| *last as usize);
+    !spec.is_learned() || step == 1 || last + step == args.len()
+}
+
+/// To the owner of all the keys; of an undivided keyspace that is the one of any of them.
+fn one_slot(args: Args<'_>, keys: &KeyList, space: &Keyspace) -> Plan {
     let mut indexes = keys
         .as_slice()
         .iter()
@@ -135,7 +202,7 @@ fn one_slot(args: Args<'_>, keys: &KeyList) -> Plan {
     };
     let (slot, mut key) = place(first);
     for other in indexes {
-        if Slot::of_key(other) != slot {
+        if !space.undivided && Slot::of_key(other) != slot {
             return Plan::Reject(Reject::CrossSlot);
         }
         key = key.with(KeyHash::of(other));
@@ -143,7 +210,16 @@ fn one_slot(args: Args<'_>, keys: &KeyList) -> Plan {
     Plan::Single { slot, key }
 }
 
-fn fan_one(spec: &Spec, args: Args<'_>) -> Plan {
+/// A command that concerns every primary.
+fn everywhere(space: &Keyspace) -> Plan {
+    if space.undivided {
+        Plan::AnyPrimary
+    } else {
+        Plan::FanOut
+    }
+}
+
+fn fan_one(spec: &Spec, args: Args<'_>, space: &Keyspace) -> Plan {
     match spec.name {
         // A stable node per channel keeps each publisher's order [Q9].
         "publish" => args
@@ -151,7 +227,7 @@ fn fan_one(spec: &Spec, args: Args<'_>) -> Plan {
             .map_or(Plan::AnyPrimary, |channel| Plan::Keyless {
                 slot: Slot::of_key(channel),
             }),
-        "randomkey" => Plan::FanOut,
+        "randomkey" => everywhere(space),
         _ => Plan::AnyPrimary,
     }
 }
@@ -180,7 +256,19 @@ fn is_wait(spec: &Spec) -> bool {
     matches!(spec.name, "wait" | "waitaof")
 }
 
-/// Whether the command runs code that can return any text as an error, so that only the servers' own sentences are refusals [E2].
+/// Whether the first argument is a script.
+#[must_use]
+pub fn has_body(spec: &Spec) -> bool {
+    matches!(spec.id, id::EVAL | id::EVAL_RO)
+}
+
+/// Whether an error of the command may be any text, so that only the servers' own sentences are refusals [E2].
+#[must_use]
+pub fn may_say_anything(spec: &Spec) -> bool {
+    runs_code(spec) || spec.is_learned()
+}
+
+/// Whether the command runs code of users, which takes what time it takes and can return any text as an error.
 #[must_use]
 pub fn runs_code(spec: &Spec) -> bool {
     spec.name.starts_with("eval") || spec.name.starts_with("fcall")

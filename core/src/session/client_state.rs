@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 
+use super::tracking::Tracking;
 use crate::resp::Protocol;
 
 /// The user every client is until it names another one.
@@ -32,6 +33,8 @@ pub struct ClientState {
     pub id: u64,
     /// Version the replies to this client are written in; a session starts in RESP2 [Y1].
     pub protocol: Protocol,
+    /// The database that SELECT has chosen [N21].
+    pub database: u16,
     /// False while the listener wants a password and the client has not given it.
     pub authenticated: bool,
     /// The user the client authenticated as; `None` is the default user.
@@ -50,6 +53,8 @@ pub struct ClientState {
     pub no_touch: bool,
     /// READONLY was sent: replicas may answer the reads of this client [Y10].
     pub readonly: bool,
+    /// CLIENT TRACKING ON was asked for [N2].
+    pub tracking: Option<Box<Tracking>>,
     /// Address of the client.
     pub remote: SocketAddr,
     /// Address the client connected to: what CLUSTER SLOTS announces unless the listener says otherwise [I2].
@@ -63,6 +68,7 @@ impl ClientState {
         Self {
             id,
             protocol: Protocol::Resp2,
+            database: 0,
             authenticated: !password_required,
             user: None,
             name: Vec::new(),
@@ -72,6 +78,7 @@ impl ClientState {
             no_evict: false,
             no_touch: false,
             readonly: false,
+            tracking: None,
             remote,
             local,
         }
@@ -105,6 +112,7 @@ impl ClientState {
     /// authenticated if the listener wants a password [Y11]. The library name and version stay, as they do on a server.
     pub fn reset(&mut self, password_required: bool) {
         self.protocol = Protocol::Resp2;
+        self.database = 0;
         self.authenticated = !password_required;
         self.user = None;
         self.name = Vec::new();
@@ -112,6 +120,7 @@ impl ClientState {
         self.no_evict = false;
         self.no_touch = false;
         self.readonly = false;
+        self.tracking = None;
     }
 }
 
@@ -161,7 +170,9 @@ mod tests {
         client.no_evict = true;
         client.no_touch = true;
         client.readonly = true;
+        client.database = 3;
         client.reset(true);
+        assert_eq!(client.database, 0);
         assert_eq!(client.protocol, Protocol::Resp2);
         assert!(!client.authenticated && client.name.is_empty());
         assert_eq!(client.user(), DEFAULT_USER);

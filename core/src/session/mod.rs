@@ -9,7 +9,10 @@
 //! An idle session owns no buffers: bytes are scanned where they were read, and only a remainder is copied into `input`.
 
 pub mod client_state;
+pub mod subscriber;
+pub mod tracking;
 pub mod transaction;
+pub mod watch;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -20,10 +23,14 @@ use crate::command::CommandId;
 use crate::engine::{LinkKey, RequestKey};
 use crate::local::Environment;
 use crate::metrics::CloseReason;
-use crate::resp::RequestDecoder;
+use crate::pubsub::Kind;
+use crate::resp::{Protocol, RequestDecoder};
 use crate::time::Timestamp;
 use client_state::ClientState;
+use subscriber::Subscriber;
+use tracking::Tracker;
 use transaction::Transaction;
+use watch::Watch;
 
 /// What is read beyond the end of an argument fits in here, as a rule.
 const ROOM_BEHIND: usize = 64 << 10;
@@ -99,6 +106,12 @@ pub struct Session {
     pub input: Option<Box<PendingInput>>,
     /// What was asked for since MULTI.
     pub transaction: Option<Box<Transaction>>,
+    /// What it has watched.
+    pub watch: Option<Box<Watch>>,
+    /// What it has subscribed to; `None` if that is nothing.
+    pub subscriber: Option<Box<Subscriber>>,
+    /// What it is to be told of keys, and where its links are if it tracks some.
+    pub tracker: Option<Box<Tracker>>,
     /// Whether the first request in `input` is sent on already.
     pub upload: Upload,
     /// Replies ready to be written.
@@ -122,12 +135,14 @@ pub struct Session {
     /// Why nothing may be given to the client any more, and it is to be disconnected: the next bytes of its replies will never
     /// come.
     pub cut_off: Option<CloseReason>,
-    /// Above 0 while it has big requests or replies: its links are not those of the others.
+    /// Above 0 while it has big requests or replies, or links of its own: its links are not those of the others.
     pub big: u8,
     /// The link that is not read until this client has caught up.
     pub holds: Option<LinkKey>,
     /// The command last taken, for CLIENT LIST.
     pub last_command: Option<CommandId>,
+    /// The client sends nothing more, though not all that it sent was read.
+    pub hung_up: bool,
     /// Listed among the sessions with bytes to write or news for the shell.
     pub dirty: bool,
     /// Listed among the sessions with much pending input.
@@ -140,6 +155,9 @@ impl Session {
     /// Value of [`Self::sent_generation`] that equals no snapshot's.
     pub const MIXED: u64 = u64::MAX;
 
+    /// Value of [`Self::big`] of a session with links of its own, because it tracks keys.
+    pub const TRACKS: u8 = u8::MAX;
+
     /// A session of a client that has just connected.
     #[must_use]
     pub fn new(client: ClientState, env: Rc<dyn Environment>) -> Self {
@@ -150,6 +168,9 @@ impl Session {
             orphans: Vec::new(),
             input: None,
             transaction: None,
+            watch: None,
+            subscriber: None,
+            tracker: None,
             upload: Upload::None,
             out: BytesMut::new(),
             reply_bytes: 0,
@@ -164,6 +185,7 @@ impl Session {
             big: 0,
             holds: None,
             last_command: None,
+            hung_up: false,
             dirty: false,
             large: false,
             unsettled: false,
@@ -184,6 +206,19 @@ impl Session {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.queue.is_empty() && self.input.is_none() && self.transaction.is_none()
+    }
+
+    /// How many subscriptions it has, as acknowledgements of this kind count them.
+    #[must_use]
+    pub fn subscriptions(&self, kind: Kind) -> usize {
+        let subscriber = self.subscriber.as_ref();
+        subscriber.map_or(0, |subscriber| subscriber.count(kind))
+    }
+
+    /// Whether it may do nothing but subscribe and unsubscribe: in RESP2 a client takes whatever comes for a message [U4].
+    #[must_use]
+    pub fn only_subscribes(&self) -> bool {
+        self.subscriber.is_some() && self.client.protocol == Protocol::Resp2
     }
 
     /// Bytes of the client held back: part of a request, requests beyond the in-flight cap, or those of a transaction.

@@ -14,10 +14,23 @@ pub struct Transaction {
     pub count: usize,
     /// Commands that the proxy answers itself, when the transaction has been executed [M4].
     pub local: Vec<LocalCommand>,
+    /// SELECT among the commands for the node.
+    pub selects: Vec<Selected>,
+    /// Number of the commands for the node.
+    pub sent: usize,
     /// What all of it takes.
     pub bytes: usize,
     /// A command was refused, so EXEC will be [M2].
     pub broken: bool,
+}
+
+/// A SELECT of a transaction, which is in effect once it is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Selected {
+    /// Its place among the commands for the node, from 0.
+    pub position: usize,
+    /// The database.
+    pub database: u16,
 }
 
 /// A command of a transaction that the proxy answers itself.

@@ -54,6 +54,8 @@ pub enum RefreshReason {
     IdentityMismatch,
     /// `-TRYAGAIN` did not pass.
     TryAgain,
+    /// A Sentinel has published something about the service [N14].
+    Sentinel,
     /// The periodic refresh.
     Timer,
     /// Asked for by the operator.
@@ -62,7 +64,7 @@ pub enum RefreshReason {
 
 impl RefreshReason {
     /// Every reason, in the order of [`Self::index`].
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Start,
         Self::Moved,
         Self::Readonly,
@@ -73,6 +75,7 @@ impl RefreshReason {
         Self::ConnectFailed,
         Self::IdentityMismatch,
         Self::TryAgain,
+        Self::Sentinel,
         Self::Timer,
         Self::Admin,
     ];
@@ -91,6 +94,7 @@ impl RefreshReason {
             Self::ConnectFailed => "connect_failed",
             Self::IdentityMismatch => "identity_mismatch",
             Self::TryAgain => "tryagain",
+            Self::Sentinel => "sentinel",
             Self::Timer => "timer",
             Self::Admin => "admin",
         }

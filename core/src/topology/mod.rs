@@ -22,6 +22,7 @@ pub mod cluster_info;
 pub mod cluster_nodes;
 pub mod cluster_slots;
 pub mod redirect;
+pub mod sentinel;
 
 pub use address::{Address, AddressError};
 pub use address_map::{AddressMap, AddressRule, AddressRuleError};

@@ -1,6 +1,6 @@
 //! Patching a snapshot with what `MOVED` replies say, ahead of the refresh that they cause [T6].
 
-use super::{Address, NodeId, Snapshot};
+use super::{Address, NodeId, Role, Snapshot};
 use crate::slot::Slot;
 
 impl Snapshot {
@@ -23,15 +23,18 @@ impl Snapshot {
     #[must_use]
     pub fn with_moved_slots(&self, moves: &[(Slot, Address)]) -> Option<Self> {
         let mut builder = None;
+        let mut half_promoted = self.half_promoted;
         for (slot, target) in moves {
             let Some(target) = self.index_by_address(target) else {
                 continue;
             };
+            half_promoted |= self.node(target).role == Role::Replica;
             builder
                 .get_or_insert_with(|| self.to_builder())
                 .assign(*slot, target);
         }
-        let patched = builder?.build(self.generation + 1);
+        let mut patched = builder?.build(self.generation + 1);
+        patched.half_promoted = half_promoted;
         (!patched.same_content(self)).then_some(patched)
     }
 }
@@ -39,7 +42,6 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Role;
     use crate::topology::fixtures::{address, id, slot, three_shards};
 
     #[test]
@@ -108,6 +110,12 @@ mod tests {
         assert_eq!(patched.node_by_id(&id(4)).unwrap().role, Role::Primary);
         let old_shard = patched.shard(patched.shard_of(slot(0)).unwrap());
         assert!(old_shard.replicas.is_empty());
+        // The other slots have gone there as well, which the next round will find, or the next patch not yet.
+        assert!(patched.half_promoted);
+        let further = patched.with_moved_slots(&[(slot(6), address(2))]);
+        assert!(further.unwrap().half_promoted);
+        let whole = patched.to_builder().build(9);
+        assert!(!whole.half_promoted && !whole.same_content(&patched));
     }
 
     #[test]

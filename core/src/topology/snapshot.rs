@@ -67,6 +67,9 @@ pub struct OpenSlot {
 pub struct Snapshot {
     /// Grows by one at every swap.
     pub generation: u64,
+    /// A failover is in it by halves: only `MOVED` told of the new primary, so it owns the slots that were asked for and the old one
+    /// still owns the others.
+    pub half_promoted: bool,
     /// Shard of each slot, or [`NO_SHARD`]; `SLOT_COUNT` entries.
     slots: Box<[u16]>,
     shards: Vec<Shard>,
@@ -210,6 +213,7 @@ impl Snapshot {
             && self.shards == other.shards
             && self.nodes == other.nodes
             && self.open_slots == other.open_slots
+            && self.half_promoted == other.half_promoted
     }
 
     /// Whether some shard's primary is not fit to take requests as far as the cluster knows.
@@ -342,6 +346,7 @@ impl SnapshotBuilder {
         open_slots.dedup();
         Snapshot {
             generation,
+            half_promoted: false,
             slots,
             shards,
             nodes,

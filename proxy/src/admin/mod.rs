@@ -168,10 +168,13 @@ impl Admin {
         if !self.status.listening() {
             return Some("not listening yet".to_owned());
         }
+        if let Some(trouble) = self.discovery.trouble() {
+            return Some(trouble);
+        }
         let snapshot = self.snapshot.load();
         if snapshot.is_empty() {
             return Some(
-                "the topology is not known yet: no node of the cluster has answered".to_owned(),
+                "the topology is not known yet: no node of the cluster, or not the server, has answered".to_owned(),
             );
         }
         let uncovered = snapshot.uncovered_slots();
@@ -192,6 +195,8 @@ impl Admin {
             rejected: &self.status.rejected(),
             accept_pauses: self.status.accept_pauses(),
             reloads: &self.status.reloads(),
+            learned_commands: self.status.learned_commands(),
+            command_conflicts: self.status.command_conflicts(),
             ready: self.not_ready().is_none(),
             worker_count: self.workers.len(),
             started: self.started,

@@ -30,13 +30,24 @@ fn summarize(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         };
         writeln!(out, "  listens on  {}, {password}", listener.listen)?;
     }
-    let seeds: Vec<_> = config
-        .upstream
-        .seeds
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    writeln!(out, "  cluster     {}", seeds.join(", "))?;
+    let seeds = config.upstream.seeds.iter().map(ToString::to_string);
+    match (&config.upstream.server, &config.upstream.sentinel) {
+        (Some(server), _) => writeln!(out, "  server      {server}")?,
+        (None, Some(sentinel)) => {
+            let addresses = sentinel.addresses.iter().map(ToString::to_string);
+            let addresses = addresses.collect::<Vec<_>>().join(", ");
+            writeln!(
+                out,
+                "  sentinels   {addresses}, service {}",
+                sentinel.service
+            )?;
+        }
+        (None, None) => writeln!(
+            out,
+            "  cluster     {}",
+            seeds.collect::<Vec<_>>().join(", ")
+        )?,
+    }
     match config.admin {
         Some(address) => writeln!(out, "  admin       http://{address}")?,
         None => writeln!(out, "  admin       off")?,

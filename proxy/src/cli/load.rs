@@ -49,6 +49,7 @@ pub(crate) fn load_from(
         (Flag::Listen, &arguments.listen),
         (Flag::Admin, &arguments.admin),
         (Flag::Cluster, &arguments.cluster),
+        (Flag::Server, &arguments.server),
     ];
     Config::build(Sources {
         file: file

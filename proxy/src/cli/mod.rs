@@ -27,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   slotway --cluster redis-1:6379,redis-2:6379             proxy on 127.0.0.1:6379
   slotway --cluster 10.0.0.1:7000 --listen 0.0.0.0:6379   proxy for other machines
+  slotway --server redis-1:6379                           proxy for one server that is no cluster
   slotway run --config /etc/slotway.toml                  everything from a file
   slotway check --config /etc/slotway.toml                is the file right?
   slotway explain MSET a 1 b 2                            how is this command routed?
@@ -36,7 +37,7 @@ Every key of the configuration file can also be set as an environment variable, 
 SLOTWAY_LIMITS_PARK_TIMEOUT. A flag wins over a variable, a variable over the file, the file over the default.
 `slotway check --print-reference` prints every key with its meaning, range and default.";
 
-/// A stateless proxy that makes a Redis or Valkey Cluster look like one server.
+/// A stateless proxy that makes a Redis or Valkey Cluster look like one server, or stands before one that is none.
 #[derive(Debug, Parser)]
 #[command(name = "slotway", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -76,6 +77,9 @@ pub(crate) struct RunArgs {
     /// Some nodes of the cluster; the others are found from them [env: SLOTWAY_CLUSTER].
     #[arg(long, value_name = "HOST:PORT,...")]
     pub(crate) cluster: Option<String>,
+    /// The one server that has all keys, instead of a cluster [env: SLOTWAY_UPSTREAM_SERVER].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) server: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -83,7 +87,7 @@ struct CheckArgs {
     #[command(flatten)]
     run: RunArgs,
     /// Print the reference file, with every key, instead.
-    #[arg(long, conflicts_with_all = ["config", "listen", "admin", "workers", "cluster"])]
+    #[arg(long, conflicts_with_all = ["config", "listen", "admin", "workers", "cluster", "server"])]
     print_reference: bool,
 }
 

@@ -103,8 +103,11 @@ fn configuration(arguments: &DemoArgs, servers: &Servers) -> anyhow::Result<Conf
         admin: or_free(&arguments.admin, "SLOTWAY_ADMIN", USUAL_ADMIN_PORT),
         workers: arguments.workers.clone(),
         cluster: Some(seeds.join(",")),
+        server: None,
     };
-    let mut config = load_from(&run, None, std::env::vars_os())?;
+    // The variable for a server that is no cluster is not for the demonstration.
+    let variables = std::env::vars_os().filter(|(name, _)| name != "SLOTWAY_UPSTREAM_SERVER");
+    let mut config = load_from(&run, None, variables)?;
     if !given("SLOTWAY_LOG_LEVEL") {
         config.log.level = LogLevel::Warn;
     }

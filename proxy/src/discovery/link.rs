@@ -58,7 +58,7 @@ impl QueryError {
                 "the servers want a password: set upstream.password"
             }
             Self::Refused(error) if error.contains("cluster support disabled") => {
-                "this server is no node of a cluster: slotway needs servers with cluster-enabled yes"
+                "this server is no node of a cluster: set upstream.server instead of upstream.cluster"
             }
             Self::Refused(error) if error.starts_with("NOPERM") => {
                 "the user needs CLUSTER NODES, or CLUSTER SLOTS and CLUSTER MYID"
@@ -119,7 +119,10 @@ pub(super) async fn ask(
 }
 
 impl ControlLink {
-    async fn open(address: Address, settings: &DiscoverySettings) -> Result<Self, QueryError> {
+    pub(super) async fn open(
+        address: Address,
+        settings: &DiscoverySettings,
+    ) -> Result<Self, QueryError> {
         let stream = match address.host.parse::<IpAddr>() {
             Ok(ip) => TcpStream::connect((ip, address.port)).await,
             Err(_) => TcpStream::connect((&*address.host, address.port)).await,
@@ -202,6 +205,19 @@ impl ControlLink {
         }
     }
 
+    /// Asks one question.
+    pub(super) async fn question(&mut self, words: &[&[u8]]) -> Result<Vec<u8>, QueryError> {
+        let mut request = Vec::new();
+        write::command(&mut request, words);
+        self.stream.write_all(&request).await?;
+        let reply = self.reply().await?;
+        if !self.input.is_empty() {
+            return Err(QueryError::Protocol);
+        }
+        self.last_used = Instant::now();
+        Ok(reply)
+    }
+
     /// The bytes of the next reply.
     async fn reply(&mut self) -> Result<Vec<u8>, QueryError> {
         let mut scanner = ReplyScanner::default();
@@ -221,14 +237,14 @@ impl ControlLink {
     }
 }
 
-fn whole(reply: &[u8]) -> Result<Value<'_>, QueryError> {
+pub(super) fn whole(reply: &[u8]) -> Result<Value<'_>, QueryError> {
     match parse_value(reply) {
         Ok(Some((value, _))) => Ok(value),
         Ok(None) | Err(_) => Err(QueryError::Protocol),
     }
 }
 
-fn text<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
+pub(super) fn text<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
     match value {
         Value::Bulk(text) | Value::Simple(text) | Value::Verbatim(text) => Some(text),
         _ => None,
@@ -236,7 +252,7 @@ fn text<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
 }
 
 /// An error text of a server, fit for the log. It never holds what was sent.
-fn shown(error: &[u8]) -> String {
+pub(super) fn shown(error: &[u8]) -> String {
     String::from_utf8_lossy(error)
         .chars()
         .take(ERROR_TEXT_CHARS)

@@ -17,10 +17,13 @@ mod link;
 mod pace;
 mod round;
 mod seeds;
+mod server;
 mod settings;
 mod status;
 mod throttle;
 
+pub(crate) use seeds::look_up;
+pub use server::{ServerDiscovery, Whereabouts};
 pub use settings::DiscoverySettings;
 pub use status::{DiscoveryStatus, QueryFailure, RefreshResult};
 

@@ -94,7 +94,7 @@ impl Seeds {
 }
 
 /// Every address of a name, by the system's resolver. Blocks, possibly for seconds.
-pub(super) fn look_up(seed: &Address) -> io::Result<Vec<Address>> {
+pub(crate) fn look_up(seed: &Address) -> io::Result<Vec<Address>> {
     let found = (&*seed.host, seed.port).to_socket_addrs()?;
     let mut addresses: Vec<Address> = Vec::new();
     for address in found.map(|socket| Address::new(&socket.ip().to_string(), socket.port())) {

@@ -1,8 +1,10 @@
 //! What discovery counts, for the admin endpoint.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use slotway_core::topology::{RefreshReason, UnfitReason, ViewError};
 
 /// How a round of questions ended.
@@ -99,6 +101,8 @@ pub struct DiscoveryStatus {
     unfit_views: [AtomicU64; UnfitReason::ALL.len()],
     failures: [AtomicU64; QueryFailure::ALL.len()],
     patches: AtomicU64,
+    /// Why nothing can be written though the topology is known, for people.
+    trouble: ArcSwapOption<String>,
 }
 
 impl DiscoveryStatus {
@@ -112,6 +116,7 @@ impl DiscoveryStatus {
             unfit_views: Default::default(),
             failures: Default::default(),
             patches: AtomicU64::new(0),
+            trouble: ArcSwapOption::empty(),
         }
     }
 
@@ -193,6 +198,16 @@ impl DiscoveryStatus {
     #[must_use]
     pub fn patches(&self) -> u64 {
         self.patches.load(Relaxed)
+    }
+
+    /// Why nothing can be written though the topology is known, or why it is not known.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.load().as_deref().cloned()
+    }
+
+    pub(super) fn set_trouble(&self, text: Option<String>) {
+        self.trouble.store(text.map(Arc::new));
     }
 
     pub(super) fn count_request(&self, reason: RefreshReason) {

@@ -33,11 +33,11 @@ pub(super) fn affordable(limits: LiveLimits) -> LiveLimits {
     }
 }
 
-/// Raises the limit of open files as far as needed for `clients` and allowed: shells and service managers often start
-/// processes with 1024.
+/// Raises the limit of open files as far as needed for `clients`, each of which may wait over a connection of its own to a node, and
+/// allowed: shells and service managers often start processes with 1024.
 fn raise_limit(clients: usize) {
     let limit = getrlimit(Resource::Nofile);
-    let needed = clients as u64 + RESERVED;
+    let needed = 2 * clients as u64 + RESERVED;
     let Some(current) = limit.current.filter(|current| *current < needed) else {
         return;
     };

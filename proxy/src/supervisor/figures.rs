@@ -88,6 +88,7 @@ fn sum(reports: &[(usize, Box<WorkerReport>)]) -> ProcessFacts {
             all(report) - ended(report, Outcome::Ok) + report.metrics.unknown_commands
         }),
         parked_requests: total(&|report| report.parked_now as u64),
+        blocked_clients: total(&|report| report.blocked as u64),
         uncertain_replies: total(&|report| ended(report, Outcome::Uncertain)),
         ..ProcessFacts::default()
     }
@@ -123,7 +124,10 @@ mod tests {
             connections: 0,
             in_flight: 0,
             parked_now: 3,
+            topics: 0,
             parked_bytes: 0,
+            blocked: 2,
+            private_links: 0,
             reply_bytes: 0,
             request_bytes: 0,
             generation: 0,
@@ -134,6 +138,7 @@ mod tests {
         assert_eq!(sums.error_replies, Some(6));
         assert_eq!(sums.uncertain_replies, Some(4));
         assert_eq!(sums.parked_requests, Some(6));
+        assert_eq!(sums.blocked_clients, Some(4));
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! The control thread runs one current-thread runtime: accepting, discovery, admin. Workers are threads of their own; only
 //! messages and snapshots pass between them.
 
+mod commands;
+mod databases;
 mod descriptors;
 mod figures;
 mod reload;
@@ -28,19 +30,23 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use slotway_core::config::{Config, ListenerConfig};
-use slotway_core::topology::Snapshot;
+use slotway_core::topology::{Hint, Snapshot};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 use crate::admin::{self, Admin};
-use crate::discovery::{Discovery, DiscoverySettings};
+use crate::discovery::{
+    Discovery, DiscoverySettings, DiscoveryStatus, ServerDiscovery, Whereabouts,
+};
 use crate::facts::Facts;
 use crate::limits::LiveLimits;
 use crate::listener::{self, Acceptor, Gate};
 use crate::reaper::Reaper;
 use crate::registry::ClientRegistry;
+use crate::scripts::ScriptRelay;
 use crate::shutdown::Signals;
 use crate::worker::{self, WorkerMessage, WorkerSettings};
 
@@ -168,16 +174,17 @@ struct Proxy {
     tasks: JoinSet<()>,
     facts: Arc<Facts>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    discovery: Arc<crate::discovery::DiscoveryStatus>,
+    discovery: Arc<DiscoveryStatus>,
 }
 
 impl Proxy {
     fn start(config: &Config, sockets: Vec<TcpListener>) -> anyhow::Result<Self> {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
         let registry = Arc::new(ClientRegistry::new());
-        let facts = Arc::new(Facts::new(config.workers));
+        let facts = Arc::new(Facts::new(config.workers, settings::slow_log(config)));
         facts.set_limits(descriptors::affordable(LiveLimits::from(&config.limits)));
         let reaper = Reaper::start().context("cannot start the thread that drops buffers")?;
+        let scripts = Arc::new(ScriptRelay::default());
         let (hints, hints_in) = mpsc::unbounded_channel();
         let mut handles = Vec::with_capacity(config.workers);
         let mut threads = Vec::with_capacity(config.workers);
@@ -192,16 +199,18 @@ impl Proxy {
                 registry: Arc::clone(&registry),
                 facts: Arc::clone(&facts),
                 reaper: reaper.clone(),
+                scripts: Arc::clone(&scripts),
             };
             let (handle, thread) =
                 worker::spawn(settings).with_context(|| format!("cannot start worker {id}"))?;
             handles.push(handle);
             threads.push(thread);
         }
-        let killers = handles.clone();
-        registry.set_killer(move |worker, client| {
-            if let Some(handle) = killers.get(worker) {
-                handle.send(WorkerMessage::KillClient(client));
+        scripts.set_workers(handles.clone());
+        let told = handles.clone();
+        registry.set_teller(handles.len(), move |worker, order| {
+            if let Some(handle) = told.get(worker) {
+                handle.send(WorkerMessage::Client(order));
             }
         });
         let (status, workers) = (Rc::new(Status::default()), Rc::new(Workers::new(handles)));
@@ -209,29 +218,23 @@ impl Proxy {
         let acceptors = accept_all(config, sockets, &workers, gate);
         status.set_listening();
 
-        let (told, changed) = (Rc::clone(&workers), Rc::new(Notify::new()));
-        let told_of_uncovered = Rc::clone(&workers);
+        let changed = Rc::new(Notify::new());
         let mut tasks = JoinSet::new();
         tasks.spawn_local(servers::publish(
             Arc::clone(&facts),
+            Rc::clone(&status),
             config.upstream.clone(),
             Arc::clone(&snapshot),
             Rc::clone(&changed),
         ));
-        let discovery = Discovery::new(
-            DiscoverySettings::new(&config.upstream),
+        let discovery_status = follow_topology(
+            config,
             Arc::clone(&snapshot),
             hints_in,
-            move |_: &Snapshot| {
-                told.broadcast(|| WorkerMessage::SnapshotChanged);
-                changed.notify_one();
-            },
-        )
-        .on_uncovered(move |generation, since| {
-            told_of_uncovered.broadcast(|| WorkerMessage::UncoveredConfirmed(generation, since));
-        });
-        let discovery_status = discovery.status();
-        tasks.spawn_local(discovery.run());
+            &workers,
+            changed,
+            &mut tasks,
+        );
         tasks.spawn_local(figures::publish(
             Arc::clone(&facts),
             Rc::clone(&workers),
@@ -291,6 +294,38 @@ impl Proxy {
         }
         tracing::info!("all requests finished");
     }
+}
+
+/// Starts the discovery that fits what is behind the proxy.
+fn follow_topology(
+    config: &Config,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    hints: UnboundedReceiver<Hint>,
+    workers: &Rc<Workers>,
+    changed: Rc<Notify>,
+    tasks: &mut JoinSet<()>,
+) -> Arc<DiscoveryStatus> {
+    let settings = DiscoverySettings::new(&config.upstream);
+    let told = Rc::clone(workers);
+    let on_swap = move |_: &Snapshot| {
+        told.broadcast(|| WorkerMessage::SnapshotChanged);
+        changed.notify_one();
+    };
+    if let Some(whereabouts) = Whereabouts::new(&config.upstream) {
+        let discovery = ServerDiscovery::new(whereabouts, settings, snapshot, hints, on_swap);
+        let status = discovery.status();
+        tasks.spawn_local(discovery.run());
+        return status;
+    }
+    let told = Rc::clone(workers);
+    let discovery = Discovery::new(settings, snapshot, hints, on_swap).on_uncovered(
+        move |generation, since| {
+            told.broadcast(|| WorkerMessage::UncoveredConfirmed(generation, since));
+        },
+    );
+    let status = discovery.status();
+    tasks.spawn_local(discovery.run());
+    status
 }
 
 /// Starts to accept on every listener.

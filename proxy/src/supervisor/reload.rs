@@ -86,6 +86,8 @@ fn take_live(running: &mut Config, newer: &Config) {
     limits.client_output_soft_bytes = newer.client_output_soft_bytes;
     limits.client_output_soft_time = newer.client_output_soft_time;
     limits.client_output_pause_bytes = newer.client_output_pause_bytes;
+    limits.pubsub_output_bytes = newer.pubsub_output_bytes;
+    limits.pubsub_output_soft_bytes = newer.pubsub_output_soft_bytes;
 }
 
 /// One line for each fault, since a line is what log collectors take apart.
@@ -106,6 +108,8 @@ fn log_faults(error: &UsageError) {
 
 #[cfg(test)]
 mod tests {
+    use slotway_core::slowlog::SlowLog;
+
     use super::super::tests::config;
     use super::*;
 
@@ -113,13 +117,14 @@ mod tests {
     const CHANGED: &str = "\
         limits.max_clients = 7\nlimits.max_clients_per_ip = 3\nlimits.accepts_per_second = 5\nlimits.idle_timeout = '9s'\n\
         limits.client_output_bytes = '100MiB'\nlimits.client_output_soft_bytes = '80MiB'\n\
-        limits.client_output_soft_time = '5s'\nlimits.client_output_pause_bytes = '9MiB'\nlimits.pipeline_count = 9\n";
+        limits.client_output_soft_time = '5s'\nlimits.client_output_pause_bytes = '9MiB'\n\
+        limits.pubsub_output_bytes = '20MiB'\nlimits.pubsub_output_soft_bytes = '2MiB'\nlimits.pipeline_count = 9\n";
 
     #[test]
     fn live_keys_are_applied_and_the_others_stay_changed() {
         let (mut running, newer) = (config(""), config(CHANGED));
-        assert_eq!(running.changes(&newer).len(), 9);
-        let facts = Facts::new(1);
+        assert_eq!(running.changes(&newer).len(), 11);
+        let facts = Facts::new(1, SlowLog::default());
         apply(&mut running, &newer, &facts);
         assert_eq!(facts.limits(), LiveLimits::from(&newer.limits));
         let left = running.changes(&newer);
@@ -133,7 +138,7 @@ mod tests {
     #[test]
     fn what_was_removed_from_the_file_has_its_default_again() {
         let mut running = config(CHANGED);
-        let facts = Facts::new(1);
+        let facts = Facts::new(1, SlowLog::default());
         let mut usual = config("");
         usual.limits.max_clients = 10;
         apply(&mut running, &usual, &facts);

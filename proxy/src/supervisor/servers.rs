@@ -1,20 +1,24 @@
-//! What clients may want to know of the servers (version, memory policy, number of keys), asked from the primaries by INFO.
+//! What clients may want to know of the servers (version, memory policy, number of keys), asked from the primaries by INFO; and their
+//! commands, asked by COMMAND.
 //!
 //! Client libraries decide by the version whether they work at all, so it is asked as soon as the topology is known and after
 //! every change of it; the rest is for people and may be older. A node that does not answer leaves what it said last.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use slotway_core::config::UpstreamConfig;
-use slotway_core::local::UpstreamFacts;
+use slotway_core::local::{Databases, UpstreamFacts};
 use slotway_core::topology::{Address, NodeId, Snapshot};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use super::Status;
+use super::commands::Commands;
+use super::databases::{self, fewest};
 use crate::facts::Facts;
 use crate::question::Questioner;
 
@@ -22,15 +26,19 @@ use crate::question::Questioner;
 const PERIOD: Duration = Duration::from_secs(10);
 /// A node that takes longer is left for the next time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for COMMAND, whose answer is some hundred KiB.
+const COMMANDS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Publishes until the task is dropped; at once when `changed` is notified.
 pub(super) async fn publish(
     facts: Arc<Facts>,
+    status: Rc<Status>,
     upstream: UpstreamConfig,
     snapshot: Arc<ArcSwap<Snapshot>>,
     changed: Rc<Notify>,
 ) {
     let mut servers: HashMap<NodeId, Server> = HashMap::new();
+    let mut commands = Commands::new(Arc::clone(&facts), status);
     loop {
         let current = snapshot.load_full();
         let primaries: Vec<_> = current
@@ -39,24 +47,35 @@ pub(super) async fn publish(
             .map(|shard| current.node(shard.primary))
             .collect();
         servers.retain(|id, _| primaries.iter().any(|primary| primary.id == *id));
+        commands.begin(primaries.iter().map(|primary| &primary.id));
         // What the snapshot says holds at once, what nodes say of themselves when they have said it.
-        facts.set_upstream(summarize(
-            &current,
-            servers.values().filter_map(|server| server.said.as_ref()),
-        ));
+        facts.set_upstream(sum_of(&current, &servers));
         for primary in primaries {
-            servers
-                .entry(primary.id.clone())
-                .or_default()
-                .ask(&primary.address, &upstream)
-                .await;
+            let server = servers.entry(primary.id.clone()).or_default();
+            server.ask(&primary.address, &upstream).await;
+            server.ask_databases().await;
+            server.ask_commands(&primary.id, &mut commands).await;
         }
-        facts.set_upstream(summarize(
-            &current,
-            servers.values().filter_map(|server| server.said.as_ref()),
-        ));
-        // Either way it is time for another look.
-        let _ = timeout(PERIOD, changed.notified()).await;
+        facts.set_upstream(sum_of(&current, &servers));
+        // Whatever comes first, it is time for another look.
+        tokio::select! {
+            () = sleep(PERIOD) => {}
+            () = changed.notified() => {}
+            () = commands.wish() => {}
+        }
+    }
+}
+
+/// All that the servers have said.
+fn sum_of(current: &Snapshot, servers: &HashMap<NodeId, Server>) -> UpstreamFacts {
+    let said = servers.values().filter_map(|server| server.said.as_ref());
+    let databases = servers.values().filter_map(|server| {
+        let (_, databases) = server.databases.as_ref()?;
+        Some(databases)
+    });
+    UpstreamFacts {
+        databases: fewest(databases),
+        ..summarize(current, said)
     }
 }
 
@@ -65,6 +84,8 @@ pub(super) async fn publish(
 struct Server {
     link: Option<(Address, Questioner)>,
     said: Option<Said>,
+    /// What it has, and the run id it had then.
+    databases: Option<(String, Databases)>,
 }
 
 impl Server {
@@ -80,12 +101,17 @@ impl Server {
                 Some(link) => link,
                 None => connect(address, upstream).await?,
             };
-            let said = link.ask(&["INFO"]).await?.map_err(std::io::Error::other)?;
+            let said = link.ask(&["INFO"]).await?;
             Ok::<_, std::io::Error>((link, said))
         };
         match timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok((link, said))) => {
-                self.said = Some(Said::parse(&said));
+                match said {
+                    Ok(said) => self.said = Some(Said::parse(&said)),
+                    Err(error) => {
+                        tracing::debug!(node = %address, error, "the node does not say what it is");
+                    }
+                }
                 self.link = Some((address.clone(), link));
             }
             Ok(Err(error)) => {
@@ -96,9 +122,53 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Asks the node how many databases it has, if it has not told since it was started.
+    async fn ask_databases(&mut self) {
+        let run = self.said.as_ref().map_or("", |said| &said.run_id);
+        let known = self.databases.as_ref();
+        let Some((address, link)) = &mut self.link else {
+            return;
+        };
+        if known.is_some_and(|(then, _)| then == run) {
+            return;
+        }
+        match timeout(ANSWER_TIMEOUT, databases::count(link)).await {
+            Ok(Ok(Some(databases))) => self.databases = Some((run.to_owned(), databases)),
+            Ok(Ok(None)) => {}
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!(node = %address, "the node does not tell how many databases it has");
+                self.link = None;
+            }
+        }
+    }
+
+    /// Asks the node for its commands, if it has not told them yet or is wanted to again.
+    async fn ask_commands(&mut self, id: &NodeId, commands: &mut Commands) {
+        let version = self.said.as_ref().map_or("", |said| &said.run_id);
+        let Some((address, link)) = &mut self.link else {
+            return;
+        };
+        if !commands.wants(id, version) {
+            return;
+        }
+        match timeout(COMMANDS_TIMEOUT, link.ask_anything(&["COMMAND"])).await {
+            Ok(Ok(reply)) => commands.take(id, version, reply),
+            Ok(Err(error)) => {
+                tracing::debug!(node = %address, %error, "the node does not tell its commands");
+                self.link = None;
+            }
+            Err(_) => {
+                tracing::debug!(node = %address, "the node does not tell its commands in time");
+                self.link = None;
+            }
+        }
+    }
+}
+
 async fn connect(address: &Address, upstream: &UpstreamConfig) -> std::io::Result<Questioner> {
     let mut link = Questioner::connect(address).await?;
-    link.log_in(upstream)
+    link.log_in(upstream.user.as_deref(), upstream.password.as_ref())
         .await?
         .map_err(std::io::Error::other)?;
     Ok(link)
@@ -112,6 +182,10 @@ struct Said {
     maxmemory: Option<u64>,
     maxmemory_policy: Option<String>,
     keys: u64,
+    /// The same of other databases than 0.
+    keys_elsewhere: BTreeMap<u32, u64>,
+    /// New with every start of the server, so that it stands for its version and its modules, too [K15].
+    run_id: String,
 }
 
 impl Said {
@@ -122,17 +196,28 @@ impl Said {
                 "redis_version" => said.redis_version = Version::parse(value),
                 "valkey_version" => said.valkey_version = Version::parse(value),
                 "maxmemory" => said.maxmemory = value.parse().ok(),
+                "run_id" => value.clone_into(&mut said.run_id),
                 "maxmemory_policy" => said.maxmemory_policy = Some(value.to_owned()),
-                "db0" => {
-                    let keys = value
-                        .split(',')
-                        .find_map(|field| field.strip_prefix("keys="));
-                    said.keys = keys.and_then(|keys| keys.parse().ok()).unwrap_or(0);
-                }
-                _ => {}
+                _ => said.note_keys(name, value),
             }
         }
         said
+    }
+
+    /// A line such as `db0:keys=7,expires=0`.
+    fn note_keys(&mut self, name: &str, value: &str) {
+        let database = name
+            .strip_prefix("db")
+            .and_then(|digits| digits.parse().ok());
+        let mut fields = value.split(',');
+        let keys = fields.find_map(|field| field.strip_prefix("keys=")?.parse().ok());
+        match (database, keys) {
+            (Some(0), Some(keys)) => self.keys = keys,
+            (Some(database), Some(keys)) => {
+                self.keys_elsewhere.insert(database, keys);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -175,6 +260,10 @@ fn summarize<'s>(snapshot: &Snapshot, said: impl Iterator<Item = &'s Said>) -> U
     let one_policy = said
         .iter()
         .all(|said| said.maxmemory_policy.as_deref() == policy);
+    let mut keys_elsewhere: BTreeMap<u32, u64> = BTreeMap::new();
+    for (database, keys) in said.iter().flat_map(|said| &said.keys_elsewhere) {
+        *keys_elsewhere.entry(*database).or_default() += keys;
+    }
     let text = |version: &Version| Arc::from(version.text.as_str());
     // RESP3 came with 6.0.
     let resp3 = oldest.is_none_or(|oldest| oldest.numbers.first().is_none_or(|major| *major >= 6));
@@ -185,6 +274,8 @@ fn summarize<'s>(snapshot: &Snapshot, said: impl Iterator<Item = &'s Said>) -> U
         maxmemory_policy: policy.filter(|_| one_policy).map(Arc::from),
         maxmemory: (!said.is_empty()).then(|| said.iter().filter_map(|said| said.maxmemory).sum()),
         keys: (!said.is_empty()).then(|| said.iter().map(|said| said.keys).sum()),
+        keys_elsewhere: keys_elsewhere.into_iter().collect(),
+        databases: None,
         nodes: snapshot.nodes().len(),
         primaries: snapshot.shards().len(),
         generation: snapshot.generation,
@@ -212,6 +303,8 @@ mod tests {
         assert_eq!(facts.redis_version.as_deref(), Some("7.0.15"));
         assert_eq!(facts.valkey_version, None, "not every server is a Valkey");
         assert_eq!((facts.keys, facts.maxmemory), (Some(7), Some(100)));
+        assert_eq!(*facts.keys_elsewhere, [(1, 9)]);
+        assert_eq!(*summary(&[REDIS, REDIS]).keys_elsewhere, [(1, 18)]);
         assert_eq!(facts.maxmemory_policy.as_deref(), Some("noeviction"));
         assert!(facts.resp3);
         assert_eq!(

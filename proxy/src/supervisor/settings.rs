@@ -8,6 +8,7 @@ use slotway_core::config::{Config, ListenerConfig};
 use slotway_core::engine::{Limits, Upstream};
 use slotway_core::local::{Announce, ClusterEmulation, ListenerSettings, Secret};
 use slotway_core::resp::RequestLimits;
+use slotway_core::slowlog::SlowLog;
 
 /// Bounds of one worker. What the configuration gives to the process is shared evenly by the workers.
 pub(super) fn limits(config: &Config) -> Limits {
@@ -21,6 +22,7 @@ pub(super) fn limits(config: &Config) -> Limits {
             max_request_bytes: given.max_request_bytes,
             ..RequestLimits::DEFAULT
         },
+        cross_slot_bytes: given.cross_slot_bytes,
         park_timeout: given.park_timeout,
         request_timeout: if given.request_timeout.is_zero() {
             Duration::MAX
@@ -35,11 +37,23 @@ pub(super) fn limits(config: &Config) -> Limits {
         output_max_bytes: given.client_output_bytes,
         output_soft_bytes: given.client_output_soft_bytes,
         output_soft_time: given.client_output_soft_time,
+        pubsub_output_bytes: given.pubsub_output_bytes,
+        pubsub_output_soft_bytes: given.pubsub_output_soft_bytes,
         links_per_node: config.upstream.connections_per_node,
+        slow_micros: slow_log(config).slower_than().map_or(u64::MAX, |time| {
+            u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+        }),
+        private_links: Limits::default().private_links.div_ceil(workers),
+        watching_links: Limits::default().watching_links.div_ceil(workers),
         fast_fail_uncovered: config.upstream.fast_fail_uncovered,
         resend_idempotent_writes: config.upstream.resend_idempotent_writes,
         ..Limits::default()
     }
+}
+
+/// The slow log of the process, before anything was slow.
+pub(super) fn slow_log(config: &Config) -> SlowLog {
+    SlowLog::new(config.log.slow_time, config.log.slow_count)
 }
 
 /// How workers talk to the nodes.
@@ -54,6 +68,7 @@ pub(super) fn upstream(config: &Config) -> Upstream {
                 .map(|password| Arc::clone(password.expose())),
         },
         address_map: given.address_map.clone(),
+        undivided: given.is_undivided(),
     }
 }
 
@@ -75,10 +90,16 @@ pub(super) fn listener(given: &ListenerConfig) -> ListenerSettings {
             port: address.port,
         }),
         admin_commands: given.admin_commands,
+        monitor: given.monitor,
         split: given.split,
+        cross_slot_reads: given.cross_slot_reads,
         fanout_requires_full_coverage: given.fanout_requires_full_coverage,
         fanout_partial: given.fanout_partial,
         on_uncertain: given.on_uncertain,
+        ssubscribe_cross_slot: given.ssubscribe_cross_slot,
+        pubsub_gap: given.pubsub_gap,
+        ssub_move: given.ssub_move,
+        tracking: given.tracking,
         ..ListenerSettings::default()
     }
 }
@@ -127,6 +148,7 @@ mod tests {
         config.workers = 4;
         let limits = limits(&config);
         assert_eq!((limits.park_max_requests, limits.park_max_bytes), (3, 256));
+        assert_eq!((limits.private_links, limits.watching_links), (1_250, 128));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Status {
     accept_pauses: Cell<u64>,
     /// Applied, failed.
     reloads: [Cell<u64>; 2],
+    learned_commands: Cell<usize>,
+    command_conflicts: Cell<u64>,
 }
 
 impl Status {
@@ -77,6 +79,23 @@ impl Status {
     /// Times that connections had to wait for the rate.
     pub(crate) fn accept_pauses(&self) -> u64 {
         self.accept_pauses.get()
+    }
+
+    /// Notes how many commands are learned from the servers, and how many more of them they disagree about than before.
+    pub(crate) fn set_learned_commands(&self, count: usize, new_conflicts: u64) {
+        self.learned_commands.set(count);
+        let conflicts = &self.command_conflicts;
+        conflicts.set(conflicts.get() + new_conflicts);
+    }
+
+    /// Commands learned from the servers.
+    pub(crate) fn learned_commands(&self) -> usize {
+        self.learned_commands.get()
+    }
+
+    /// Times that primaries were found to disagree about a learned command.
+    pub(crate) fn command_conflicts(&self) -> u64 {
+        self.command_conflicts.get()
     }
 
     /// Counts a configuration that was read anew.

@@ -120,6 +120,7 @@ enum Missing {
 #[cfg(test)]
 mod tests {
     use slotway_core::engine::{Limits, Upstream};
+    use slotway_core::slowlog::SlowLog;
     use slotway_core::topology::Snapshot;
 
     use super::*;
@@ -136,8 +137,9 @@ mod tests {
             snapshot: std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(Snapshot::empty())),
             hints,
             registry: std::sync::Arc::new(crate::registry::ClientRegistry::new()),
-            facts: std::sync::Arc::new(crate::facts::Facts::new(1)),
+            facts: std::sync::Arc::new(crate::facts::Facts::new(1, SlowLog::default())),
             reaper: crate::reaper::Reaper::start().unwrap(),
+            scripts: std::sync::Arc::default(),
         };
         let (handle, thread) = worker::spawn(settings).unwrap();
         let workers = Workers::new(vec![handle]);

@@ -1,7 +1,7 @@
 //! The task of one client connection: reads, and waits for room when the client is slow. Replies are written by the flush task.
 //!
 //! ```text
-//!   reading <-> paused          the pipeline is full or replies are unread; a hang-up is still noticed [PK4]
+//!   reading <-> paused          the pipeline is full or replies are unread; a hang-up is still noticed [PK4] [B6]
 //!      |          |
 //!      +- ending -+-> forgotten -> lingering -> closed
 //! ```
@@ -139,13 +139,14 @@ fn poll_end(shared: &Shared, key: SessionKey, cx: &mut Context<'_>) -> Option<Cl
 }
 
 /// Waits until the client may be read again; the reason if its connection ends instead. It is not read meanwhile, so that only
-/// the socket itself can tell of a hang-up. A client whose socket has an error is gone. One that only sends nothing more has a
-/// while, for then it may still be read: what it sent before its end is executed, as by a server.
+/// the socket itself can tell of a hang-up. A client whose socket has an error is gone, and so is one that waits at a node, for which
+/// something may be popped any moment. One that only sends nothing more has a while, for then it may still be read: what it sent
+/// before its end is executed, as by a server.
 async fn paused(shared: &Shared, key: SessionKey, read: &OwnedReadHalf) -> Option<CloseReason> {
     let hung_up = async {
         // On a stream, "priority" becomes ready by the peer's end alone: there is no urgent data in RESP.
         let ready = read.ready(Interest::PRIORITY | Interest::ERROR).await;
-        if ready.is_ok_and(|ready| !ready.is_error()) {
+        if ready.is_ok_and(|ready| !ready.is_error()) && !is_gone_at_once(shared, key) {
             tokio::time::sleep(GRACE).await;
         }
     };
@@ -154,6 +155,13 @@ async fn paused(shared: &Shared, key: SessionKey, read: &OwnedReadHalf) -> Optio
         reason = std::future::poll_fn(|cx| poll_paused(shared, key, cx)) => reason,
         () = hung_up => Some(CloseReason::Client),
     }
+}
+
+/// Notes that the client sends nothing more; whether it need not be waited for.
+fn is_gone_at_once(shared: &Shared, key: SessionKey) -> bool {
+    let mut engine = shared.engine.borrow_mut();
+    engine.note_hang_up(key);
+    engine.must_close(key).is_some()
 }
 
 fn poll_paused(
@@ -226,7 +234,11 @@ fn outstanding(shared: &Shared, key: SessionKey) -> Option<(usize, usize, usize)
 const fn lingers(reason: CloseReason) -> bool {
     matches!(
         reason,
-        CloseReason::Quit | CloseReason::Protocol | CloseReason::Shutdown | CloseReason::Uncertain
+        CloseReason::Quit
+            | CloseReason::Protocol
+            | CloseReason::Shutdown
+            | CloseReason::Uncertain
+            | CloseReason::SubscriptionLost
     )
 }
 

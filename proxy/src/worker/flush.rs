@@ -1,11 +1,13 @@
 //! The flush task: after everything that was ready has been read, one write per link and one per session that has bytes.
 
 use std::io::ErrorKind;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::Poll;
 
 use slotway_core::engine::{Action, Engine, LinkKey, SessionKey};
 use slotway_core::metrics::CloseReason;
+use socket2::SockRef;
 
 use super::link;
 use super::shared::{Io, PanicGuard, Shared};
@@ -69,6 +71,9 @@ fn act(shared: &Rc<Shared>, action: Action) {
                 .get_mut(key.index())
                 .and_then(Option::as_mut)
             {
+                // At once: the node is to know before anything that is written from here on makes it pop something for a client
+                // that is gone [B7]. A connection that is closed already is closed.
+                let _ = SockRef::from(io.write.as_ref()).shutdown(Shutdown::Write);
                 io.stop = Some(CloseReason::Error);
                 io.wake();
             }
@@ -79,6 +84,7 @@ fn act(shared: &Rc<Shared>, action: Action) {
             }
         }
         Action::Hint(hint) => shared.hint(hint),
+        Action::Script(news) => shared.scripts.tell(shared.worker, &news),
         Action::Drop { buffer, size } => {
             let shared = Rc::clone(shared);
             tokio::task::spawn_local(async move {
@@ -148,5 +154,6 @@ fn go_on_later(io: &mut Io) {
 fn on_write_error(io: &mut Io, error: &std::io::Error) {
     io.blocked = true;
     io.broken = error.kind() != ErrorKind::WouldBlock;
+    io.unreachable = io.broken && !link::is_closed(error);
     io.wake();
 }

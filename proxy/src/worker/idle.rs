@@ -63,8 +63,13 @@ fn quiet_for(engine: &Engine, key: SessionKey, client: &mut Client, now: Timesta
     let is_owed = engine
         .session(key)
         .is_some_and(|session| !session.queue.is_empty());
+    // One that waits for messages does nothing, as it should; servers let it be, too.
+    let waits = engine
+        .session(key)
+        .is_some_and(|session| session.subscriber.is_some());
+    let waits = waits || engine.is_monitor(key) || engine.paused_until().is_some();
     // It may have sent what is not read.
-    if is_owed || engine.holds_back(key) {
+    if waits || is_owed || engine.holds_back(key) {
         client.quiet_since = None;
         return Duration::ZERO;
     }

@@ -1,6 +1,7 @@
 //! The task of one connection to a node: connects, reads, and waits for room when the node is slow. Requests are written by the
 //! flush task.
 
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -82,9 +83,10 @@ fn poll(
         let mut scratch = shared.scratch.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         match ready!(Pin::new(&mut *read).poll_read(cx, &mut buffer)) {
-            Ok(()) if buffer.filled().is_empty() => return Poll::Ready(LinkLoss::Closed),
+            Ok(()) if buffer.filled().is_empty() => return Poll::Ready(end_of(shared, key)),
             Ok(()) => {}
-            Err(_) => return Poll::Ready(LinkLoss::Closed),
+            Err(error) if is_closed(&error) => return Poll::Ready(LinkLoss::Closed),
+            Err(_) => return Poll::Ready(LinkLoss::Silent),
         }
         let full = buffer.remaining() == 0;
         let mut engine = shared.engine.borrow_mut();
@@ -96,6 +98,26 @@ fn poll(
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+    }
+}
+
+/// Whether a fault of the socket comes from the other end, which has closed the connection: it executes nothing more of it. One that
+/// cannot be reached may [D9].
+pub(super) fn is_closed(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    )
+}
+
+/// Why there is nothing more to read. A fault is told once, and may have been told to the one who wrote.
+fn end_of(shared: &Shared, key: LinkKey) -> LinkLoss {
+    let links = shared.links.borrow();
+    let io = links.get(key.index()).and_then(Option::as_ref);
+    if io.is_some_and(|io| io.unreachable) {
+        LinkLoss::Silent
+    } else {
+        LinkLoss::Closed
     }
 }
 
@@ -119,4 +141,22 @@ fn poll_room(shared: &Shared, key: LinkKey, cx: &mut Context<'_>) -> bool {
         }
     }
     io.stop.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_cannot_be_reached_has_not_closed_the_connection_d9() {
+        for (kind, expected) in [
+            (ErrorKind::ConnectionReset, true),
+            (ErrorKind::BrokenPipe, true),
+            (ErrorKind::TimedOut, false),
+            (ErrorKind::HostUnreachable, false),
+            (ErrorKind::NetworkUnreachable, false),
+        ] {
+            assert_eq!(is_closed(&kind.into()), expected, "{kind}");
+        }
+    }
 }

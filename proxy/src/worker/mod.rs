@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use slotway_core::engine::{Limits, Upstream};
+use slotway_core::engine::{Limits, ScriptNews, Upstream};
 use slotway_core::local::ListenerSettings;
 use slotway_core::metrics::WorkerReport;
 use slotway_core::topology::{Hint, Snapshot};
@@ -35,7 +35,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::facts::Facts;
 use crate::places::Place;
 use crate::reaper::Reaper;
-use crate::registry::ClientRegistry;
+use crate::registry::{ClientOrder, ClientRegistry};
+use crate::scripts::ScriptRelay;
 use shared::Shared;
 
 /// What a worker is made of.
@@ -58,6 +59,8 @@ pub struct WorkerSettings {
     pub facts: Arc<Facts>,
     /// Where big buffers are dropped.
     pub reaper: Reaper,
+    /// The way to the other workers, for scripts.
+    pub scripts: Arc<ScriptRelay>,
 }
 
 /// What a worker can be told.
@@ -75,8 +78,10 @@ pub enum WorkerMessage {
     UncoveredConfirmed(u64, std::time::Instant),
     /// Take no more requests; end sessions as they become idle; then stop.
     Drain,
-    /// Close the client with this id.
-    KillClient(u64),
+    /// Another worker has seen a script loaded, or all of them flushed.
+    Script(ScriptNews),
+    /// Do this to a client.
+    Client(ClientOrder),
     /// Report counters.
     Collect(oneshot::Sender<Box<WorkerReport>>),
 }

@@ -1,6 +1,7 @@
 //! What the tasks of one worker share: the engine, the sockets, and the wake-up of the flush task.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,10 +27,14 @@ use crate::facts::Facts;
 use crate::limits::LiveLimits;
 use crate::places::Place;
 use crate::reaper::Reaper;
-use crate::registry::{ClientEntry, ClientRegistry};
+use crate::registry::{ClientEntry, ClientOrder, ClientRegistry};
+use crate::scripts::ScriptRelay;
 
 /// Bytes read from a socket at a time. One buffer serves all sockets of a worker.
 pub(super) const SCRATCH_BYTES: usize = 64 << 10;
+
+/// So many clients are found at once that are told of the keys of others.
+const MOST_TOLD: usize = 1024;
 
 /// The writing side of a socket and the task that reads it.
 pub(super) struct Io {
@@ -38,6 +43,8 @@ pub(super) struct Io {
     pub(super) blocked: bool,
     /// Writing has failed: nothing more is written.
     pub(super) broken: bool,
+    /// It has because the other end cannot be reached, which may be there all the same.
+    pub(super) unreachable: bool,
     /// The task does not read until it is woken.
     pub(super) paused: bool,
     /// The task is to end.
@@ -52,6 +59,7 @@ impl Io {
             write,
             blocked: false,
             broken: false,
+            unreachable: false,
             paused: false,
             stop: None,
             waker: None,
@@ -126,8 +134,11 @@ pub(super) struct Shared {
     registry: Arc<ClientRegistry>,
     facts: Arc<Facts>,
     pub(super) reaper: Reaper,
+    pub(super) scripts: Arc<ScriptRelay>,
     /// One environment per listener.
     environments: RefCell<Vec<ListenerEnvironment>>,
+    /// Where the clients are that are told of the keys of others.
+    told: RefCell<HashMap<u64, usize>>,
     connections: Arc<AtomicUsize>,
     pub(super) worker: usize,
     start: Instant,
@@ -161,7 +172,9 @@ impl Shared {
             registry: settings.registry,
             facts: settings.facts,
             reaper: settings.reaper,
+            scripts: settings.scripts,
             environments: RefCell::new(Vec::new()),
+            told: RefCell::default(),
             connections,
             worker: settings.id,
             start,
@@ -228,7 +241,8 @@ impl Shared {
                     .confirm_uncovered(generation, since);
             }
             WorkerMessage::Drain => self.drain(),
-            WorkerMessage::KillClient(id) => self.kill(id),
+            WorkerMessage::Client(order) => self.carry_out(order),
+            WorkerMessage::Script(news) => self.engine.borrow_mut().on_script_news(news),
             WorkerMessage::Collect(answer) => {
                 let _ = answer.send(Box::new(self.engine.borrow().report()));
             }
@@ -286,6 +300,7 @@ impl Shared {
             Arc::clone(listener),
             Arc::clone(&self.registry),
             Arc::clone(&self.facts),
+            self.worker,
         ));
         environments.push((Arc::clone(listener), Rc::clone(&env)));
         env
@@ -348,6 +363,35 @@ impl Shared {
         self.broken.notified().await;
     }
 
+    fn carry_out(&self, order: ClientOrder) {
+        match order {
+            ClientOrder::Kill(id) => self.kill(id),
+            ClientOrder::Unblock { id, is_error } => self.unblock(id, is_error),
+            ClientOrder::Invalidate { id, keys } => self.invalidate(id, &keys),
+            ClientOrder::PauseChanged => {
+                let mut engine = self.engine.borrow_mut();
+                engine.set_now(self.now());
+                engine.change_pause(self.registry.pause());
+                // Its end is a matter of the ticker.
+                self.hurry.notify_one();
+                self.want_flush();
+            }
+            ClientOrder::MonitoredChanged => {
+                let is_monitored = self.registry.is_monitored();
+                self.engine.borrow_mut().set_monitored(is_monitored);
+            }
+            ClientOrder::Monitor(lines) => {
+                let mut engine = self.engine.borrow_mut();
+                if self.registry.receive_monitor_lines(self.worker, &lines) {
+                    engine.show_monitor_lines(&lines);
+                } else {
+                    engine.disconnect_monitors();
+                }
+                self.want_flush();
+            }
+        }
+    }
+
     fn kill(&self, id: u64) {
         let mut clients = self.clients.borrow_mut();
         if let Some(client) = clients
@@ -357,6 +401,42 @@ impl Shared {
         {
             client.io.stop = Some(CloseReason::Killed);
             client.io.wake();
+        }
+    }
+
+    /// Tells a client of keys that another one tracks. As a rule there are few that are told so, and they are told again and again.
+    fn invalidate(&self, id: u64, keys: &[u8]) {
+        let clients = self.clients.borrow();
+        let is_it = |client: &Option<Client>| client.as_ref().is_some_and(|it| it.entry.id() == id);
+        let mut told = self.told.borrow_mut();
+        let known = told.get(&id).copied();
+        let known = known.filter(|index| clients.get(*index).is_some_and(is_it));
+        let Some(index) = known.or_else(|| clients.iter().position(is_it)) else {
+            told.remove(&id);
+            return;
+        };
+        if known.is_none() {
+            if told.len() >= MOST_TOLD {
+                told.clear();
+            }
+            told.insert(id, index);
+        }
+        let mut engine = self.engine.borrow_mut();
+        engine.set_now(self.now());
+        engine.on_redirected(SessionKey::from_index(index), keys);
+        drop(engine);
+        self.want_flush();
+    }
+
+    fn unblock(&self, id: u64, is_error: bool) {
+        let clients = self.clients.borrow();
+        let is_it = |client: &Option<Client>| client.as_ref().is_some_and(|it| it.entry.id() == id);
+        if let Some(index) = clients.iter().position(is_it) {
+            let mut engine = self.engine.borrow_mut();
+            engine.set_now(self.now());
+            engine.unblock(SessionKey::from_index(index), is_error);
+            drop(engine);
+            self.want_flush();
         }
     }
 }

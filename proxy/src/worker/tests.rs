@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use slotway_core::resp::{Args, DecodeStep, RequestDecoder, RequestLimits};
 use slotway_core::slot::{SLOT_COUNT, Slot};
+use slotway_core::slowlog::SlowLog;
 use slotway_core::topology::{Address, Node, NodeId, NodeState, Role, SnapshotBuilder};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,8 +68,9 @@ impl Stage {
             ))),
             hints,
             registry: Arc::new(ClientRegistry::new()),
-            facts: Arc::new(Facts::new(1)),
+            facts: Arc::new(Facts::new(1, SlowLog::default())),
             reaper: Reaper::start().unwrap(),
+            scripts: Arc::default(),
         };
         let connections = Arc::new(AtomicUsize::new(0));
         let shared = Rc::new(Shared::new(settings, Arc::clone(&connections)));

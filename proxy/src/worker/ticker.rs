@@ -12,6 +12,9 @@ const NORMAL: Duration = Duration::from_millis(50);
 /// Otherwise.
 const IDLE: Duration = Duration::from_millis(250);
 
+/// The end of a pause of clients is looked for no more often.
+const SOON: Duration = Duration::from_millis(1);
+
 /// Runs as long as the worker.
 pub(super) async fn run(shared: Rc<Shared>) {
     let _guard = PanicGuard::new(&shared);
@@ -23,10 +26,14 @@ pub(super) async fn run(shared: Rc<Shared>) {
             engine.tick();
             let parked = engine.has_parked();
             shared.ticking_fast.set(parked);
-            match (parked, engine.needs_tick()) {
+            let period = match (parked, engine.needs_tick()) {
                 (true, _) => FAST,
                 (false, true) => NORMAL,
                 (false, false) => IDLE,
+            };
+            match engine.paused_until() {
+                Some(until) => period.min(until.since(shared.now()).max(SOON)),
+                None => period,
             }
         };
         shared.want_flush();

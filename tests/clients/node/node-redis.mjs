@@ -1,18 +1,23 @@
-// node-redis with its default settings through the proxy: silent on success, an exception otherwise.
+// node-redis 4 and 6: the plain client. Silent on success. Arguments: HOST PORT FOLDER PACKAGE [RESP].
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import { pathToFileURL } from "node:url";
+import { host, idOf, isBlocked, later, port, require, run, until, variant, within } from "./checks.mjs";
 
-const require = createRequire(pathToFileURL(`${process.argv[4]}/`));
-const { createClient } = require("redis");
+const { createClient } = require(variant);
 const { equal, deepEqual } = assert;
+const protocol = process.argv[6] ? { RESP: Number(process.argv[6]) } : {};
 
-const client = createClient({ url: `redis://${process.argv[2]}:${process.argv[3]}` });
-client.on("error", (error) => {
-  throw error;
-});
-await client.connect();
+async function connect(settings = {}) {
+  const client = createClient({ url: `redis://${host}:${port}`, ...protocol, ...settings });
+  client.on("error", (error) => {
+    throw error;
+  });
+  await client.connect();
+  return client;
+}
+
+const client = await connect();
+const clientList = () => client.sendCommand(["CLIENT", "LIST"]);
 
 async function strings() {
   equal(await client.set("nr:s", "héllo"), "OK");
@@ -52,6 +57,9 @@ async function scripts() {
   deepEqual(await client.eval("return {KEYS[1], ARGV[1]}", { keys: ["nr:s"], arguments: ["v"] }), ["nr:s", "v"]);
   const sha = await client.scriptLoad("return redis.call('incr', KEYS[1])");
   for (let i = 0; i < 20; i += 1) equal(await client.evalSha(sha, { keys: [`nr:script${i}`] }), 1);
+}
+
+async function crossslot() {
   await assert.rejects(client.eval("return 1", { keys: ["a", "b"] }), /CROSSSLOT/);
 }
 
@@ -67,9 +75,74 @@ async function pipelines() {
   for (let i = 0; i < 500; i += 1) multi.get(`nr:p${i}`);
   deepEqual(await multi.execAsPipeline(), replies);
   const found = new Set();
-  for await (const keys of client.scanIterator({ MATCH: "nr:p*", COUNT: 100 })) keys.forEach((key) => found.add(key));
+  // Version 4 gives single keys, later ones give lists.
+  for await (const keys of client.scanIterator({ MATCH: "nr:p*", COUNT: 100 })) [keys].flat().forEach((key) => found.add(key));
   equal(found.size, 500);
 }
 
-for (const part of [strings, collections, streams, scripts, pipelines]) await part();
-await client.close();
+async function transactions() {
+  deepEqual(await client.multi().set("nr:{tx}a", "1").incr("nr:{tx}a").lPush("nr:{tx}l", "x").exec(), ["OK", 2, 1]);
+  await assert.rejects(client.multi().set("nr:{tx}a", "word").incr("nr:{tx}a").exec());
+  equal(await client.get("nr:{tx}a"), "word");
+}
+
+async function watch() {
+  const other = await connect();
+  await other.watch("nr:{w}");
+  equal(await client.set("nr:{w}", "other"), "OK");
+  await assert.rejects(other.multi().set("nr:{w}", "mine").exec(), /watched keys/);
+  await other.watch("nr:{w}");
+  deepEqual(await other.multi().set("nr:{w}", "mine").exec(), ["OK"]);
+  await close(other);
+}
+
+async function blocking() {
+  const other = await connect({ name: "nr-blocked" });
+  const waiting = other.blPop("nr:{b}q", 30);
+  await until(async () => isBlocked(await clientList(), "nr-blocked"), "BLPOP waits");
+  equal(await client.rPush("nr:{b}q", "1"), 1);
+  deepEqual({ ...(await waiting) }, { key: "nr:{b}q", element: "1" });
+  equal(await other.blPop("nr:{b}q", 0.1), null);
+  const reading = other.xRead({ key: "nr:{b}x", id: "$" }, { BLOCK: 30_000 });
+  await until(async () => isBlocked(await clientList(), "nr-blocked"), "XREAD waits");
+  const id = await client.xAdd("nr:{b}x", "*", { f: "v" });
+  assert(JSON.stringify(await reading).includes(id));
+  await close(other);
+}
+
+async function pubsub() {
+  const subscriber = await connect();
+  const message = later();
+  const matched = later();
+  await subscriber.subscribe("nr:channel", (...found) => message.resolve(found));
+  await subscriber.pSubscribe("nr:pattern*", (...found) => matched.resolve(found));
+  // A cluster counts the subscribers at one of its nodes only: the number says nothing.
+  await client.publish("nr:channel", "one");
+  deepEqual(await message.promise, ["one", "nr:channel"]);
+  await client.publish("nr:pattern1", "two");
+  deepEqual(await matched.promise, ["two", "nr:pattern1"]);
+  await subscriber.unsubscribe("nr:channel");
+  await close(subscriber);
+}
+
+async function reconnect() {
+  const victim = createClient({ url: `redis://${host}:${port}`, ...protocol, name: "nr-victim" });
+  const lost = later();
+  victim.on("error", lost.resolve);
+  await victim.connect();
+  equal(await victim.set("nr:r", "1"), "OK");
+  const id = idOf(await clientList(), "nr-victim");
+  equal(await client.sendCommand(["CLIENT", "KILL", "ID", id]), 1);
+  await lost.promise;
+  equal(await victim.get("nr:r"), "1");
+  assert.notEqual(idOf(await clientList(), "nr-victim"), id);
+  await close(victim);
+}
+
+// Version 4 calls it quit.
+function close(connection) {
+  return within(connection.close ? connection.close() : connection.quit(), 5_000, "the end of a connection");
+}
+
+await run([strings, collections, streams, scripts, crossslot, pipelines, transactions, watch, blocking, pubsub, reconnect]);
+await close(client);

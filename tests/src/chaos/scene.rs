@@ -82,6 +82,7 @@ impl Scene {
             let mut loads = self.loads.iter().zip(&marks);
             Ok(loads.all(|(load, mark)| load.passed(mark)))
         })
+        .with_context(|| format!("the nodes say:\n{}", self.cluster.views()))
     }
 
     /// Waits until the cluster is whole and has no work left from before.

@@ -268,6 +268,24 @@ impl Cluster {
         Ok(Instant::now())
     }
 
+    /// What every node says of the cluster, for the report of a failure: it may be the servers that do not recover.
+    #[must_use]
+    pub fn views(&self) -> String {
+        let view = |node: &Node| -> Result<String> {
+            let mut conn = node.conn()?;
+            let info = conn.must("CLUSTER INFO")?.text()?;
+            let nodes = conn.must("CLUSTER NODES")?.text()?;
+            let state = info.lines().filter(|line| line.starts_with("cluster_s"));
+            let state: Vec<&str> = state.map(str::trim_end).collect();
+            Ok(format!("{}\n{nodes}", state.join(" ")))
+        };
+        let views = self.nodes.iter().map(|node| {
+            let view = view(node).unwrap_or_else(|error| format!("{error:#}\n"));
+            format!("{}: {view}", node.address())
+        });
+        views.collect()
+    }
+
     /// [`Self::wait_ok`], and no message from before is under way between the nodes any more: an old one can take a slot that
     /// has just moved back to its former owner, since Redis 7.0 remembers only that its new owner did not claim it once.
     ///

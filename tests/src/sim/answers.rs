@@ -4,7 +4,7 @@ use super::model::{Kind, Model, Told, Violation, printable};
 use super::wire::{Mark, number};
 
 /// A refusal that a node may give, or the proxy in its place.
-const REFUSALS: [&[u8]; 5] = [
+pub(super) const REFUSALS: [&[u8]; 5] = [
     b"-CLUSTERDOWN ",
     b"-TRYAGAIN ",
     b"-LOADING ",
@@ -20,6 +20,13 @@ impl Model {
         if reply.first() == Some(&b'-') && !matches!(kind, Kind::Local | Kind::Nonsense) {
             return self.answer_error(request, reply);
         }
+        if matches!(kind, Kind::Exec | Kind::Blocking) && is_nil(reply) {
+            let told = match kind {
+                Kind::Exec => self.answer_nil_exec(request),
+                _ => self.answer_nothing_came(request),
+            };
+            return told.map_err(|what| format!("request {request} ({kind:?}) {what}"));
+        }
         let marks = Mark::find(reply);
         self.wrong_shape(request, reply, &marks)
             .or_else(|| self.not_executed(request))
@@ -30,6 +37,12 @@ impl Model {
                 ))
             })?;
         self.records[request].told = Told::Executed;
+        if kind == Kind::Watch {
+            self.note_watching(request);
+        }
+        if let Some(what) = self.check_watched(request) {
+            return Err(format!("request {request} ({kind:?}) {what} [W5]"));
+        }
         let record = &self.records[request];
         if !record.write {
             let client = &mut self.clients[record.client];
@@ -49,8 +62,8 @@ impl Model {
         let keys = || record.keys.iter().copied();
         let first = reply.first();
         let (right, what) = match record.kind {
-            Kind::Plain => (marks.len() == 1, "got no reply of its own"),
-            Kind::Mset | Kind::Flush => (reply == b"+OK\r\n", "got no OK"),
+            Kind::Plain | Kind::Blocking => (marks.len() == 1, "got no reply of its own"),
+            Kind::Mset | Kind::Flush | Kind::Watch => (reply == b"+OK\r\n", "got no OK"),
             Kind::Count => (
                 reply == format!(":{}\r\n", keys().len()).as_bytes(),
                 "got the wrong sum",
@@ -72,6 +85,7 @@ impl Model {
             Kind::Keys | Kind::Scan => (first == Some(&b'*'), "got no array"),
             Kind::Local => (reply == record.reply, "got another answer of the proxy"),
             Kind::Hello => (matches!(first, Some(b'*' | b'%')), "got no map"),
+            Kind::Subscription | Kind::Ping => (false, "is not for this"),
             Kind::Nonsense => (
                 reply.starts_with(b"-ERR Protocol error"),
                 "got no protocol error",
@@ -87,7 +101,7 @@ impl Model {
             Kind::Mset | Kind::Count | Kind::Mget if record.executed_parts() != record.parts => {
                 Some("was answered before all parts were executed")
             }
-            Kind::Plain | Kind::Exec | Kind::Flush | Kind::Keys | Kind::Scan
+            Kind::Plain | Kind::Exec | Kind::Blocking | Kind::Flush | Kind::Keys | Kind::Scan
                 if record.executions.is_empty() =>
             {
                 Some("was answered but not executed")
@@ -98,6 +112,10 @@ impl Model {
 
     fn answer_error(&mut self, request: usize, reply: &[u8]) -> Result<(), Violation> {
         let fault = |what: &str| Err(format!("request {request} {what}: {}", printable(reply)));
+        let is_for_time = reply.windows(7).any(|word| word == b"timeout");
+        if self.records[request].kind == Kind::Blocking && is_for_time {
+            return fault("waits as long as it says, whatever others may take [B12]");
+        }
         if let Some(mark) = Mark::find(reply).first() {
             // An error of the command itself.
             if mark.request != request {
@@ -131,7 +149,8 @@ impl Model {
     fn uncertain(&self, request: usize) -> Result<Told, &'static str> {
         let record = &self.records[request];
         let unmarked = matches!(record.kind, Kind::Unmarked | Kind::Size);
-        let may_be_late = self.now - record.asked >= self.rules.request_timeout;
+        let has_limit = record.kind != Kind::Blocking;
+        let may_be_late = has_limit && self.now - record.asked >= self.rules.request_timeout;
         if record.written == 0 && !unmarked && !may_be_late {
             return Err("is said to be uncertain but was never written");
         }
@@ -167,6 +186,16 @@ impl Model {
         {
             return Ok(Told::NotExecuted);
         }
+        if self.is_told_of_bounds(request, reply) {
+            return Ok(Told::NotExecuted);
+        }
+        let is_lost = b"-ERR proxy: backend connection lost, command not executed";
+        if record.kind == Kind::Watch && reply.starts_with(is_lost) {
+            return Ok(Told::NotExecuted);
+        }
+        if record.kind == Kind::Blocking {
+            return self.refused_wait(request, reply);
+        }
         let may_be_late = self.now - record.asked >= rules.request_timeout;
         if !record.write && reply.starts_with(b"-ERR proxy: timeout") {
             return if may_be_late {
@@ -182,6 +211,10 @@ impl Model {
         if !REFUSALS.iter().any(|refusal| reply.starts_with(refusal)) {
             return Err("got an error it should not see");
         }
+        // With it the keys are watched no longer: there is nothing to be sent again [W5].
+        if record.kind == Kind::Exec && !record.optimism.watches.is_empty() {
+            return Ok(Told::NotExecuted);
+        }
         let patience = if reply.starts_with(b"-TRYAGAIN M") {
             rules.tryagain_budget.min(rules.park_timeout)
         } else {
@@ -194,6 +227,10 @@ impl Model {
             Err("is refused while there is hope")
         }
     }
+}
+
+fn is_nil(reply: &[u8]) -> bool {
+    matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
 }
 
 /// Parts of a split command may be refused while others were executed.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use slotway_core::engine::{Action, LinkKey};
 use slotway_core::topology::{Hint, RefreshReason};
 
+use super::command::Data;
 use super::model::Violation;
 use super::world::World;
 
@@ -19,9 +20,13 @@ impl World {
                 Action::CloseLink(link) => {
                     self.check_close(*link)?;
                     self.note_deaf(*link);
+                    self.note_lost_feed(*link);
                 }
                 Action::Hint(hint) => self.check_hint(hint)?,
-                Action::Connect { .. } | Action::ResumeLink(_) | Action::Drop { .. } => {}
+                Action::Connect { .. }
+                | Action::ResumeLink(_)
+                | Action::Drop { .. }
+                | Action::Script(_) => {}
             }
             self.actions.push_back(action);
         }
@@ -41,6 +46,14 @@ impl World {
         }
     }
 
+    /// A feed that had something is given up: for silence, or for what is no reply.
+    fn note_lost_feed(&mut self, link: LinkKey) {
+        let mut connections = self.connections.iter();
+        if connections.any(|connection| connection.link == link && !connection.topics.is_empty()) {
+            self.note_harm();
+        }
+    }
+
     /// A connection with requests is only given up when it is of no use [HL1] [HL2]. Where addresses change hands, names and
     /// connections do not always belong together, so nothing is checked.
     fn check_close(&mut self, link: LinkKey) -> Result<(), Violation> {
@@ -50,14 +63,25 @@ impl World {
             .iter()
             .find(|connection| connection.link == link)
             .filter(|connection| connection.used && !connection.closing && !connection.garbled)
-            .filter(|connection| connection.has_work() || !connection.replies.is_empty())
+            .filter(|connection| {
+                connection.has_work()
+                    || !connection.replies.is_empty()
+                    || connection.waiting.is_some()
+            })
         else {
             return Ok(());
         };
         self.closed_in_use += 1;
         let node = connection.node;
         let is_orphan = self.cluster.peers[node].incarnation != connection.incarnation;
-        if is_orphan || self.profile.faults.address > 0 {
+        if is_orphan || connection.ended || self.profile.faults.address > 0 {
+            return Ok(());
+        }
+        if connection.is_for_waiting() {
+            return self.check_waiter_is_kept(connection);
+        }
+        if connection.is_private && connection.unserved().all(Data::is_private) {
+            // Its client has left, or watches its keys over another one.
             return Ok(());
         }
         let since = |time: u64| Duration::from_micros(self.awake - time);

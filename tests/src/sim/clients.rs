@@ -8,6 +8,8 @@ use slotway_core::engine::SessionKey;
 use super::cluster::Cluster;
 use super::model::{Kind, Model, Record, Violation};
 use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, Profile, TAGS, pick};
+use super::subscriber::Subscriber;
+use super::watch::Watching;
 use super::wire::reply_length;
 use crate::encode;
 
@@ -16,7 +18,7 @@ use crate::encode;
 pub(super) struct Client {
     pub(super) session: SessionKey,
     /// Its number in the model.
-    number: usize,
+    pub(super) number: usize,
     /// Bytes not sent yet.
     pub(super) output: Vec<u8>,
     /// Most bytes that the engine read at once.
@@ -27,13 +29,19 @@ pub(super) struct Client {
     pub(super) expected: VecDeque<usize>,
     /// Requests made, whether it waits for a reply or not.
     pub(super) made: usize,
-    resp3: bool,
+    pub(super) resp3: bool,
+    /// What it watches.
+    pub(super) watching: Watching,
+    /// What it has subscribed to.
+    pub(super) subscriber: Subscriber,
     /// After CLIENT REPLY OFF.
     silent: bool,
     /// The next reply is dropped, after CLIENT REPLY SKIP.
     skip: bool,
     /// It sent what is no request: the session ends.
     pub(super) ended: bool,
+    /// It sends nothing more than what it has sent.
+    pub(super) hung_up: bool,
 }
 
 impl Client {
@@ -47,9 +55,12 @@ impl Client {
             expected: VecDeque::new(),
             made: 0,
             resp3: false,
+            watching: Watching::default(),
+            subscriber: Subscriber::default(),
             silent: false,
             skip: false,
             ended: false,
+            hung_up: false,
         }
     }
 
@@ -62,23 +73,33 @@ impl Client {
         rng: &mut Rng,
     ) {
         let id = model.records.len();
-        let percent = rng.u32(..100);
-        let (record, arguments) = if percent < profile.session {
-            return self.ask_for_state(model, rng);
-        } else if percent < profile.session + profile.keyless {
+        let mut percent = rng.u32(..100);
+        let mut is_drawn = |share: u32| {
+            let here = percent < share;
+            percent = percent.saturating_sub(share);
+            here
+        };
+        let (record, arguments) = if is_drawn(profile.pubsub) {
+            return self.pubsub(model, rng);
+        } else if is_drawn(profile.session) {
+            return self.ask_for_state(profile, model, rng);
+        } else if is_drawn(profile.keyless) {
             self.keyless(id, rng)
-        } else if percent < profile.session + profile.keyless + profile.split {
+        } else if is_drawn(profile.split) {
             self.several(id, profile, cluster, rng)
-        } else if percent < profile.session + profile.keyless + profile.split + profile.transactions
-        {
+        } else if is_drawn(profile.transactions) {
             return self.transaction(profile, cluster, model, rng);
+        } else if is_drawn(profile.watches) {
+            return self.optimistic(profile, cluster, model, rng);
+        } else if is_drawn(profile.blocking) {
+            self.blocking(id, profile, cluster, rng)
         } else {
             self.single(id, profile, cluster, rng)
         };
         self.send(record, &arguments, model);
     }
 
-    fn send(&mut self, record: Record, arguments: &[String], model: &mut Model) {
+    pub(super) fn send(&mut self, record: Record, arguments: &[String], model: &mut Model) {
         self.made += 1;
         let id = model.add(record);
         self.output.extend_from_slice(&encode(arguments));
@@ -152,7 +173,7 @@ impl Client {
     }
 
     #[expect(clippy::unused_self, reason = "beside the other generators")]
-    fn key(&self, profile: &Profile, rng: &mut Rng) -> usize {
+    pub(super) fn key(&self, profile: &Profile, rng: &mut Rng) -> usize {
         // Keys of one slot are neighbours; take them from all slots.
         let number = rng.usize(..profile.keys);
         number % HOT_SLOTS * KEYS_PER_SLOT + number / HOT_SLOTS
@@ -199,14 +220,18 @@ impl Client {
     }
 
     /// MULTI, commands with keys of one slot, and EXEC. The commands have the mark of EXEC: with it they are executed.
-    fn transaction(
+    pub(super) fn transaction(
         &mut self,
         profile: &Profile,
         cluster: &Cluster,
         model: &mut Model,
         rng: &mut Rng,
     ) {
-        let slot = self.key(profile, rng) / KEYS_PER_SLOT;
+        let watching = std::mem::take(&mut self.watching);
+        let slot = match watching.slot {
+            Some(slot) => slot,
+            None => self.key(profile, rng) / KEYS_PER_SLOT,
+        };
         let count = rng.usize(1..=4);
         let mark = (model.records.len() + 1 + count).to_string();
         let number = self.number;
@@ -218,6 +243,8 @@ impl Client {
         let (multi, queued) = (local("+OK\r\n"), local("+QUEUED\r\n"));
         let mut exec = Record::new(self.number, Kind::Exec);
         exec.barrier = true;
+        exec.optimism.watches = watching.requests;
+        exec.optimism.is_excused = watching.is_excused;
         self.send(multi, &["MULTI".to_owned()], model);
         for _ in 0..count {
             let key = slot * KEYS_PER_SLOT + rng.usize(..KEYS_PER_SLOT);
@@ -254,20 +281,30 @@ impl Client {
     }
 
     /// Commands the proxy answers itself.
-    fn ask_for_state(&mut self, model: &mut Model, rng: &mut Rng) {
+    fn ask_for_state(&mut self, profile: &Profile, model: &mut Model, rng: &mut Rng) {
         let id = model.records.len();
         let mut record = Record::new(self.number, Kind::Local);
         match rng.u32(..8) {
             0 => {
                 record.kind = Kind::Hello;
                 self.resp3 = !self.resp3;
+                self.watching.is_excused = true;
                 let version = if self.resp3 { "3" } else { "2" };
+                record.resp3 = self.resp3;
                 self.send(record, &["HELLO".to_owned(), version.to_owned()], model);
             }
-            1 => {
+            1 if !model.published.enabled => {
                 record.reply = b"+OK\r\n".to_vec();
                 let mode = *pick(rng, &["ON", "OFF", "SKIP"]);
                 self.reply_mode(record, mode, model);
+            }
+            2..=5 if profile.databases > 1 => {
+                record.reply = b"+OK\r\n".to_vec();
+                let database = rng.usize(..profile.databases);
+                let words = ["SELECT".to_owned(), database.to_string()];
+                self.send(record, &words, model);
+                // From here on, even if it is answered later.
+                model.clients[self.number].database = database;
             }
             _ => {
                 record.reply = format!("${}\r\n{id}\r\n", id.to_string().len()).into_bytes();
@@ -291,6 +328,11 @@ impl Client {
         self.output.extend_from_slice(&command);
     }
 
+    /// Whether it does not get the reply to its next request.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.silent || self.skip
+    }
+
     /// Sends something that no request begins with.
     pub(super) fn talk_nonsense(&mut self, model: &mut Model, rng: &mut Rng) {
         const NONSENSE: [&[u8]; 4] = [
@@ -311,12 +353,17 @@ impl Client {
     /// Takes bytes of the proxy and checks the replies in them.
     pub(super) fn receive(&mut self, bytes: &[u8], model: &mut Model) -> Result<(), Violation> {
         self.input.extend_from_slice(bytes);
+        let input = std::mem::take(&mut self.input);
         let mut used = 0;
-        while used < self.input.len() {
-            let Some(length) = reply_length(&self.input[used..])? else {
+        while used < input.len() {
+            let Some(length) = reply_length(&input[used..])? else {
                 break;
             };
-            let reply = &self.input[used..used + length];
+            let reply = &input[used..used + length];
+            used += length;
+            if model.published.enabled && self.take_pubsub(reply, model)? {
+                continue;
+            }
             let Some(request) = self.expected.pop_front() else {
                 return Err(format!(
                     "client {} got a reply to nothing: {}",
@@ -325,9 +372,8 @@ impl Client {
                 ));
             };
             model.answer(request, reply)?;
-            used += length;
         }
-        self.input.drain(..used);
+        self.input = input[used..].to_vec();
         Ok(())
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Peer {
     view: Vec<u8>,
     /// Which keys it holds.
     pub(super) holds: [bool; KEYS],
+    /// How often each key has changed there, for those who watch it.
+    pub(super) versions: [u64; KEYS],
     /// Where each hot slot is on its way to, and from.
     pub(super) migrating: [Option<usize>; HOT_SLOTS],
     pub(super) importing: [Option<usize>; HOT_SLOTS],
@@ -46,6 +48,13 @@ impl Peer {
     /// Whether it works off nothing at this time.
     pub(super) const fn stands_still(&self, now: u64) -> bool {
         self.hung > now || self.frozen > now
+    }
+
+    /// Those who watch a key of a hot slot find it changed.
+    fn touch_slot(&mut self, hot: usize) {
+        for version in &mut self.versions[hot * KEYS_PER_SLOT..(hot + 1) * KEYS_PER_SLOT] {
+            *version += 1;
+        }
     }
 
     /// The process is another one from now on.
@@ -95,6 +104,7 @@ impl Cluster {
             replica_of: (number >= shards).then(|| number - shards),
             view: owner.clone(),
             holds: [false; KEYS],
+            versions: [0; KEYS],
             migrating: [None; HOT_SLOTS],
             importing: [None; HOT_SLOTS],
             incarnation: 0,
@@ -137,6 +147,18 @@ impl Cluster {
         (owner != NOBODY).then_some(usize::from(owner))
     }
 
+    /// Whether what node `node` does to keys of hot slot `hot` counts: it owns them, or is about to.
+    pub(super) fn is_effective(&self, node: usize, hot: usize) -> bool {
+        self.owner_of_hot(hot)
+            .is_some_and(|owner| owner == node || self.peers[owner].migrating[hot] == Some(node))
+    }
+
+    /// Whether hot slot `hot` is on its way.
+    pub(super) fn is_moving(&self, hot: usize) -> bool {
+        let owner = self.owner_of_hot(hot);
+        owner.is_some_and(|owner| self.peers[owner].migrating[hot].is_some())
+    }
+
     /// Primaries that live.
     pub(super) fn primaries(&self) -> Vec<usize> {
         (0..self.peers.len())
@@ -144,9 +166,14 @@ impl Cluster {
             .collect()
     }
 
-    /// One event in the life of a migration of a random slot. A slot that has moved stays for `pause` steps.
-    pub(super) fn migrate(&mut self, rng: &mut Rng, step: u64, pause: u64) {
+    /// One event in the life of a migration of a random slot, which is given. A slot that has moved stays for `pause` steps.
+    pub(super) fn migrate(&mut self, rng: &mut Rng, step: u64, pause: u64) -> usize {
         let hot = rng.usize(..HOT_SLOTS);
+        self.migrate_slot(hot, rng, step, pause);
+        hot
+    }
+
+    fn migrate_slot(&mut self, hot: usize, rng: &mut Rng, step: u64, pause: u64) {
         let Some(source) = self.owner_of_hot(hot) else {
             return;
         };
@@ -184,6 +211,8 @@ impl Cluster {
         if self.peers[source].holds[key] && self.peers[source].alive && self.peers[target].alive {
             self.peers[source].holds[key] = false;
             self.peers[target].holds[key] = true;
+            self.peers[source].versions[key] += 1;
+            self.peers[target].versions[key] += 1;
         }
     }
 
@@ -198,6 +227,8 @@ impl Cluster {
                 self.peers[source].holds[key] |= moved;
             }
             self.peers[target].importing[hot] = None;
+            self.peers[source].touch_slot(hot);
+            self.peers[target].touch_slot(hot);
         }
     }
 
@@ -216,6 +247,8 @@ impl Cluster {
         self.owner[slot] = small(target);
         self.peers[target].view[slot] = small(target);
         self.peers[target].importing[hot] = None;
+        self.peers[source].touch_slot(hot);
+        self.peers[target].touch_slot(hot);
         if source_knows {
             self.peers[source].view[slot] = small(target);
             self.peers[source].migrating[hot] = None;
@@ -231,6 +264,7 @@ impl Cluster {
         self.epoch += 1;
         for hot in 0..HOT_SLOTS {
             self.stop_migration(hot);
+            self.peers[replica].touch_slot(hot);
         }
         let holds = self.peers[old].holds;
         self.peers[replica].holds = holds.map(|held| held && rng.u32(..10) > 0);
@@ -254,6 +288,13 @@ impl Cluster {
         let peer = &mut peers[node];
         if !peer.alive {
             return;
+        }
+        for hot in 0..HOT_SLOTS {
+            let slot = usize::from(self.hot[hot]);
+            if peer.view[slot] != owner[slot] {
+                // What it had of it is deleted, or what its primary has.
+                peer.touch_slot(hot);
+            }
         }
         peer.view.clone_from(owner);
         for hot in 0..HOT_SLOTS {

@@ -39,7 +39,9 @@ impl World {
         match kind {
             Some(0) => {
                 let pause = if self.profile.gentle { GENTLE_PAUSE } else { 0 };
-                self.cluster.migrate(&mut self.rng, self.steps, pause);
+                let hot = self.cluster.migrate(&mut self.rng, self.steps, pause);
+                let is_moving = self.cluster.is_moving(hot);
+                self.model.note_move(hot, is_moving);
             }
             Some(1) => self.fail_over()?,
             Some(2) => self.kill_or_revive()?,
@@ -51,10 +53,11 @@ impl World {
             Some(8) => self.refuse(),
             Some(9) => self.garble(),
             Some(10) => self.readdress(),
-            Some(11) => self.churn(),
+            Some(11) => self.churn()?,
             _ => self.nonsense(),
         }
         self.note_lost_slots();
+        self.end_moved_channels();
         Ok(())
     }
 
@@ -83,6 +86,7 @@ impl World {
             return Ok(());
         };
         note!(self, "node {old} is replaced, dead: {dead}");
+        self.disturb_messages();
         // What a replica still has from connections that were given up it has refused long before it is promoted.
         let promoted = self.cluster.peers[old].replica_of;
         self.given_up
@@ -111,6 +115,8 @@ impl World {
 
     /// A node has died: some of what it was sent it has executed, some of its replies arrive.
     fn drop_connections(&mut self, node: usize) -> Result<(), Violation> {
+        self.note_harm();
+        self.lose_flights(node);
         for index in (0..self.connections.len()).rev() {
             if self.connections[index].node == node {
                 self.break_off(index)?;
@@ -120,8 +126,14 @@ impl World {
     }
 
     pub(super) fn break_off(&mut self, index: usize) -> Result<(), Violation> {
+        if self.connections[index].is_feed {
+            self.note_harm();
+        }
         let count = self.rng.usize(..=self.connections[index].held());
         self.deliver(index, count)?;
+        if self.connections[index].waiting.is_some() && self.rng.bool() {
+            self.serve_waiter(index, true)?;
+        }
         let count = self.rng.usize(..=self.connections[index].replies.len());
         self.engine_reads_bytes(index, count);
         let connection = self.connections.swap_remove(index);
@@ -142,6 +154,7 @@ impl World {
 
     /// A node says nothing for a while, in one way or another.
     pub(super) fn fall_silent(&mut self, kind: Silence, length: u64) {
+        self.note_harm();
         let node = self.rng.usize(..self.cluster.peers.len());
         let until = self.now + length;
         let loading = self.now + self.rng.u64(..200_000);
@@ -167,6 +180,7 @@ impl World {
     }
 
     fn refuse(&mut self) {
+        self.note_harm();
         let node = self.rng.usize(..self.cluster.peers.len());
         let until = self.now
             + if self.rng.u32(..4) == 0 {
@@ -189,6 +203,7 @@ impl World {
     fn garble(&mut self) {
         if let Some(index) = self.some_connection() {
             note!(self, "{:?} gets garbage", self.connections[index].link);
+            self.note_harm();
             let connection = &mut self.connections[index];
             connection.garbled = true;
             connection.replies.extend_from_slice(b"?garbage\r\n");
@@ -196,6 +211,10 @@ impl World {
     }
 
     fn readdress(&mut self) {
+        if !self.may_readdress() {
+            return;
+        }
+        self.note_harm();
         let count = self.cluster.peers.len();
         let (node, other) = (self.rng.usize(..count), self.rng.usize(..count));
         if self.rng.bool() {
@@ -209,12 +228,15 @@ impl World {
         );
     }
 
-    fn churn(&mut self) {
-        if !self.clients.is_empty() {
-            let index = self.rng.usize(..self.clients.len());
-            self.leave(index, CloseReason::Client);
-            self.add_client();
+    fn churn(&mut self) -> Result<(), Violation> {
+        if self.clients.is_empty() {
+            return Ok(());
         }
+        let index = self.rng.usize(..self.clients.len());
+        if self.profile.blocking > 0 && self.rng.bool() {
+            return self.hang_up(index);
+        }
+        self.replace_client(index, CloseReason::Client)
     }
 
     fn nonsense(&mut self) {

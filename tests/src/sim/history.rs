@@ -22,6 +22,12 @@ pub(super) struct ClientHistory {
     keys: Vec<KeyHistory>,
     newest_barrier: Option<usize>,
     newest_write: Option<usize>,
+    /// Every WATCH of which it is not known that it is over.
+    pub(super) open_watches: Vec<usize>,
+    /// What it has selected.
+    pub(super) database: usize,
+    /// It has left, or sends nothing more.
+    pub(super) gone: bool,
 }
 
 impl ClientHistory {
@@ -30,6 +36,9 @@ impl ClientHistory {
             keys: vec![KeyHistory::default(); KEYS],
             newest_barrier: None,
             newest_write: None,
+            open_watches: Vec::new(),
+            database: 0,
+            gone: false,
         }
     }
 

@@ -9,11 +9,24 @@
 //! executed once at most [G5]; every refusal and every `UNCERTAIN` shown is true; nothing lost, nothing stuck, nothing left behind;
 //! bounds of requests, bytes, replies and connections, and memory back to nothing; no connection given up whose node is only busy; the
 //! engine's own invariants.
+//!
+//! In half of the runs clients watch keys, or wait at nodes. Checked: a transaction is executed only where its keys are watched and only
+//! if none has changed, and is nil only if it was not executed, and never for nothing [W1]-[W7]; what is popped reaches its client, and
+//! nothing is popped for one that is gone [B6]; nobody waits longer or shorter than he says [B4] or is given up while his node lives
+//! [B12]; nothing that may have been popped is asked for again [B8]; one connection carries one client's requests at a time [O12].
+//!
+//! In some runs clients subscribe and publish, and nodes tell of changed keys. Checked: acknowledgements are in order and count right
+//! [U3]; messages come between them only, none twice, in the order of their node, and a channel's before a pattern's [U2] [U5] [U6];
+//! whoever is not disconnected has got all that was published since, and nobody is disconnected while no node is lost [U6] [U9] [U13];
+//! what a subscriber may not do in RESP2 is refused, and nothing else [U4]; RESET ends all [U11].
 
 mod answers;
+mod blocking;
+mod bus;
 mod checks;
 mod clients;
 mod cluster;
+mod command;
 mod faults;
 mod history;
 mod model;
@@ -22,7 +35,11 @@ mod node;
 mod profile;
 mod rest;
 mod shell;
+mod subscriber;
 mod time;
+mod topics;
+mod waiters;
+mod watch;
 mod wire;
 mod world;
 
@@ -47,6 +64,10 @@ pub struct Summary {
     pub refused: u64,
     /// Replies that said that some parts of a request were executed.
     pub partial: u64,
+    /// Transactions that were not executed because a watched key had changed, or might have.
+    pub nil_execs: u64,
+    /// Requests that waited at a node until their time was over.
+    pub waited_in_vain: u64,
     /// Replies of nodes that said that a request was not executed.
     pub redirected: u64,
     /// Requests held for one before them.
@@ -59,6 +80,8 @@ pub struct Summary {
     pub given_up: u64,
     /// Silent nodes asked whether they are there.
     pub probes: u64,
+    /// Messages that subscribers got.
+    pub messages: u64,
 }
 
 impl Summary {
@@ -71,12 +94,15 @@ impl Summary {
         self.uncertain += other.uncertain;
         self.refused += other.refused;
         self.partial += other.partial;
+        self.nil_execs += other.nil_execs;
+        self.waited_in_vain += other.waited_in_vain;
         self.redirected += other.redirected;
         self.held += other.held;
         self.parked += other.parked;
         self.links_lost += other.links_lost;
         self.given_up += other.given_up;
         self.probes += other.probes;
+        self.messages += other.messages;
     }
 }
 

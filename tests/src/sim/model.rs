@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::blocking::Waiting;
+use super::bus::Published;
 use super::history::ClientHistory;
 use super::profile::Profile;
+use super::subscriber::Asking;
+use super::watch::{Changes, Optimism};
 
 /// A rule that was broken, in words.
 pub(super) type Violation = String;
@@ -32,12 +36,19 @@ pub(super) enum Kind {
     Scan,
     /// EXEC: one marked element for every command of its transaction, in order, all of one execution.
     Exec,
+    /// `+OK`; the next EXEC may be answered with nil.
+    Watch,
+    /// One reply of one node with its mark, or nil when its time is over.
+    Blocking,
     /// Answered by the proxy with this reply.
     Local,
     /// Answered by the proxy with a map or an array.
     Hello,
     /// Ends the session with a protocol error.
     Nonsense,
+    /// Acknowledged for each thing it names.
+    Subscription,
+    Ping,
 }
 
 /// What the client was told.
@@ -68,14 +79,24 @@ pub(super) struct Record {
     /// Parts that the kernel took as a whole, at some time.
     pub(super) written: usize,
     /// Where it was last pointed to by ASK, and for which slot.
-    asked_at: Option<(usize, u16)>,
+    pub(super) asked_at: Option<(usize, u16)>,
     /// Part and number of each execution.
     pub(super) executions: Vec<(usize, u64)>,
     pub(super) told: Told,
+    pub(super) optimism: Optimism,
+    pub(super) waiting: Waiting,
+    /// The database that its client had selected.
+    database: usize,
+    /// For [`Kind::Subscription`].
+    pub(super) asking: Option<Asking>,
+    /// It is RESET.
+    pub(super) ends_subscriptions: bool,
+    /// For [`Kind::Hello`]: the version it asks for.
+    pub(super) resp3: bool,
 }
 
 impl Record {
-    pub(super) const fn new(client: usize, kind: Kind) -> Self {
+    pub(super) fn new(client: usize, kind: Kind) -> Self {
         Self {
             client,
             kind,
@@ -89,6 +110,12 @@ impl Record {
             asked_at: None,
             executions: Vec::new(),
             told: Told::Nothing,
+            optimism: Optimism::default(),
+            waiting: Waiting::default(),
+            database: 0,
+            asking: None,
+            ends_subscriptions: false,
+            resp3: false,
         }
     }
 
@@ -107,6 +134,8 @@ pub(super) struct Rules {
     pub(super) gentle: bool,
     /// The engine may refuse requests for want of memory.
     pub(super) overload: bool,
+    /// There may not be enough connections for those who need one of their own.
+    pub(super) few_private_links: bool,
     pub(super) park_timeout: u64,
     pub(super) request_timeout: u64,
     pub(super) tryagain_budget: u64,
@@ -119,6 +148,7 @@ impl Rules {
         Self {
             gentle: profile.gentle,
             overload: limits.park_max_requests < 1_000 || limits.park_max_bytes < 1_000,
+            few_private_links: limits.private_links < 1_000,
             park_timeout: micros(limits.park_timeout),
             request_timeout: micros(limits.request_timeout),
             tryagain_budget: micros(limits.tryagain_budget),
@@ -136,10 +166,14 @@ pub(super) struct Model {
     executions: u64,
     /// What nodes have said with MOVED: by whom, of which slot, to which port.
     moved: BTreeSet<(usize, u16, u16)>,
+    pub(super) changes: Changes,
+    pub(super) published: Published,
     pub(super) uncertain: u64,
     pub(super) refused: u64,
     pub(super) partial: u64,
     pub(super) answered: u64,
+    pub(super) nil_execs: u64,
+    pub(super) waited_in_vain: u64,
 }
 
 impl Model {
@@ -151,10 +185,14 @@ impl Model {
             clients: Vec::new(),
             executions: 0,
             moved: BTreeSet::new(),
+            changes: Changes::new(),
+            published: Published::new(profile.pubsub > 0, profile.stale > 0),
             uncertain: 0,
             refused: 0,
             partial: 0,
             answered: 0,
+            nil_execs: 0,
+            waited_in_vain: 0,
         }
     }
 
@@ -201,13 +239,28 @@ impl Model {
 
     pub(super) fn add(&mut self, mut record: Record) -> usize {
         record.asked = self.now;
+        record.database = self.clients[record.client].database;
         let request = self.records.len();
         if record.kind == Kind::Unmarked {
             // Nobody will tell whether it was sent.
             self.clients[record.client].note_sent(request, &record);
         }
+        if record.kind == Kind::Watch {
+            self.clients[record.client].open_watches.push(request);
+        }
         self.records.push(record);
         request
+    }
+
+    /// Request `request` is executed over a connection that is in `database` [N21].
+    pub(super) fn check_database(&self, request: usize, database: usize) -> Result<(), Violation> {
+        match self.records.get(request) {
+            Some(record) if record.database != database => Err(format!(
+                "request {request}, for database {}, is executed in {database} [N21]",
+                record.database
+            )),
+            _ => Ok(()),
+        }
     }
 
     pub(super) const fn executions(&self) -> u64 {
@@ -215,11 +268,16 @@ impl Model {
     }
 
     /// The kernel took the last byte of a request or part.
-    pub(super) fn written(&mut self, request: usize) {
-        if let Some(record) = self.records.get_mut(request) {
-            record.written += 1;
-            self.clients[record.client].note_sent(request, record);
+    pub(super) fn written(&mut self, request: usize) -> Result<(), Violation> {
+        let Some(record) = self.records.get_mut(request) else {
+            return Ok(());
+        };
+        record.written += 1;
+        self.clients[record.client].note_sent(request, record);
+        if record.kind == Kind::Blocking {
+            self.note_wait_written(request)?;
         }
+        Ok(())
     }
 
     /// A node executes a request or one part of it: the number of the execution.
@@ -273,12 +331,16 @@ impl Model {
             }
         }
         record.executions.push((part, execution));
-        let (write, barrier) = (record.write, record.barrier);
-        let client = &mut self.clients[record.client];
+        let (write, barrier, asked) = (record.write, record.barrier, record.asked);
+        let has_no_limit = record.kind == Kind::Blocking;
+        let number = record.client;
+        self.note_watching_since(number, request, execution);
+        let client = &mut self.clients[number];
         if write {
             // What is late may be under way to another node than later requests, which do not wait for it [D8]. Nor do they wait for
             // a transaction whose connection was lost: its client was told, and only its own keys are protected from it [D9].
-            let is_late = late || self.now - record.asked >= self.rules.request_timeout;
+            let takes_too_long = self.now - asked >= self.rules.request_timeout;
+            let is_late = late || (takes_too_long && !has_no_limit);
             let ordered = barrier && !is_late;
             client.check_write(request, ordered, late, keys)?;
             client.note_write(request, execution, barrier, keys);

@@ -2,156 +2,13 @@
 
 use fastrand::Rng;
 
+use super::bus::Reach;
 use super::cluster::Cluster;
+use super::command::{Data, FOR_EVER, Name};
 use super::model::{Model, Violation};
 use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, TAGS};
-use super::wire::{Mark, number};
-
-/// A command as a node received it.
-#[derive(Debug, Clone)]
-pub(super) enum Command {
-    Hello,
-    Ping,
-    SetName,
-    MyId,
-    /// CLIENT ID.
-    Number,
-    /// CLIENT INFO.
-    Address,
-    /// CLIENT KILL ID, with an address or without.
-    Kill(Named),
-    Asking,
-    Multi,
-    Exec,
-    Data(Data),
-    Unknown(String),
-}
-
-/// The number of a connection, and the process that gave it, as its address tells.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Named {
-    pub(super) number: usize,
-    pub(super) process: Option<usize>,
-}
-
-/// A command of a client, or a part of one.
-#[derive(Debug, Clone)]
-pub(super) struct Data {
-    name: Name,
-    /// Key numbers; [`KEYS`] stands for the key that only carries the mark.
-    keys: Vec<usize>,
-    pub(super) request: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
-    Write,
-    Read,
-    Script,
-    Mset,
-    Delete,
-    Count,
-    Mget,
-    Get,
-    Publish,
-    Flush,
-    Size,
-    Keys,
-    Scan,
-}
-
-impl Data {
-    /// Which part of its request this is.
-    pub(super) fn part(&self) -> usize {
-        self.keys.first().map_or(0, |key| key / KEYS_PER_SLOT)
-    }
-
-    const fn is_write(&self) -> bool {
-        matches!(
-            self.name,
-            Name::Write | Name::Script | Name::Mset | Name::Delete | Name::Flush
-        )
-    }
-}
-
-/// The key number behind the tag of `name`, and the request it marks if it is a key that only does that.
-fn key(name: &[u8]) -> Option<(usize, Option<usize>)> {
-    let end = name.iter().position(|byte| *byte == b'}')?;
-    match name.get(end + 1..)? {
-        [b'u', mark @ ..] => Some((KEYS, Some(number(mark)?))),
-        key => Some((number(key)?, None)),
-    }
-}
-
-impl Command {
-    pub(super) fn parse(arguments: &[&[u8]]) -> Self {
-        Self::known(arguments).unwrap_or_else(|| {
-            Self::Unknown(format!(
-                "{:?}",
-                arguments.first().map(|name| String::from_utf8_lossy(name))
-            ))
-        })
-    }
-
-    fn known(arguments: &[&[u8]]) -> Option<Self> {
-        let at = |index: usize| arguments.get(index).copied();
-        let data = |name, keys: &[&[u8]], request: Option<usize>| {
-            let keys: Option<Vec<_>> = keys.iter().map(|name| key(name)).collect();
-            let keys = keys?;
-            let request = request.or_else(|| keys.iter().find_map(|(_, mark)| *mark));
-            Some(Self::Data(Data {
-                name,
-                keys: keys.into_iter().map(|(key, _)| key).collect(),
-                request,
-            }))
-        };
-        let mark = |index: usize| number(at(index)?);
-        match at(0)? {
-            b"HELLO" => Some(Self::Hello),
-            b"PING" => Some(Self::Ping),
-            b"CLIENT" => match at(1)? {
-                b"SETNAME" => Some(Self::SetName),
-                b"ID" => Some(Self::Number),
-                b"INFO" => Some(Self::Address),
-                b"KILL" => {
-                    let address = at(5).map(|address| address.strip_prefix(b"process:"));
-                    Some(Self::Kill(Named {
-                        number: mark(3)?,
-                        process: match address {
-                            Some(process) => Some(number(process?)?),
-                            None => None,
-                        },
-                    }))
-                }
-                _ => None,
-            },
-            b"CLUSTER" => Some(Self::MyId),
-            b"ASKING" => Some(Self::Asking),
-            b"MULTI" => Some(Self::Multi),
-            b"EXEC" => Some(Self::Exec),
-            b"SET" | b"APPEND" | b"INCRBY" => data(Name::Write, &[at(1)?], mark(2)),
-            b"GETRANGE" => data(Name::Read, &[at(1)?], mark(2)),
-            b"GET" => data(Name::Get, &[at(1)?], None),
-            b"EVAL" => {
-                let keys: usize = mark(2)?;
-                data(Name::Script, arguments.get(3..3 + keys)?, mark(3 + keys))
-            }
-            b"MSET" => {
-                let keys: Vec<&[u8]> = arguments.get(1..)?.iter().copied().step_by(2).collect();
-                data(Name::Mset, &keys, mark(2))
-            }
-            b"MGET" => data(Name::Mget, arguments.get(1..)?, None),
-            b"DEL" | b"UNLINK" => data(Name::Delete, arguments.get(1..)?, None),
-            b"EXISTS" | b"TOUCH" => data(Name::Count, arguments.get(1..)?, None),
-            b"PUBLISH" => data(Name::Publish, &[], mark(2)),
-            b"FLUSHALL" => data(Name::Flush, &[], mark(1)),
-            b"DBSIZE" => data(Name::Size, &[], None),
-            b"KEYS" => data(Name::Keys, &[], mark(1)),
-            b"SCAN" => data(Name::Scan, &[], mark(3)),
-            _ => None,
-        }
-    }
-}
+use super::watch::Watched;
+use super::wire::Mark;
 
 /// What else decides about an answer.
 pub(super) struct Context<'a> {
@@ -161,30 +18,46 @@ pub(super) struct Context<'a> {
     pub(super) now: u64,
     pub(super) node: usize,
     pub(super) resp3: bool,
+    /// The database that the connection is in.
+    pub(super) database: usize,
     /// The engine has given the connection up; the slots that the node ceased to own since then.
     pub(super) late: Option<[bool; HOT_SLOTS]>,
 }
 
 impl Context<'_> {
-    /// Executes or refuses `data`; appends the reply.
+    /// Executes or refuses `data`, and appends the reply; whether it is executed.
     pub(super) fn serve(
         &mut self,
         data: &Data,
         asking: bool,
         out: &mut Vec<u8>,
-    ) -> Result<(), Violation> {
-        if let Some(refusal) = self.admission(data, asking) {
-            self.note_redirection(data, asking, &refusal)?;
-            out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
-            return Ok(());
+    ) -> Result<bool, Violation> {
+        if self.refuse(data, asking, out)? {
+            return Ok(false);
         }
         if self.late.is_some_and(|lost| self.has_no_effect(data, lost)) {
-            return Ok(());
+            return Ok(false);
         }
         let execution = self.execute(data)?;
-        self.note_keys(data);
+        self.note_keys(data, execution);
+        self.publish(data);
         self.reply(data, execution, out);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Appends a refusal if `data` is not to be executed here and now.
+    pub(super) fn refuse(
+        &mut self,
+        data: &Data,
+        asking: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Violation> {
+        let Some(refusal) = self.admission(data, asking) else {
+            return Ok(false);
+        };
+        self.note_redirection(data, asking, &refusal)?;
+        out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
+        Ok(true)
     }
 
     /// A command of a transaction: refused now, or executed with it.
@@ -194,13 +67,11 @@ impl Context<'_> {
         asking: bool,
         out: &mut Vec<u8>,
     ) -> Result<bool, Violation> {
-        let Some(refusal) = self.admission(data, asking) else {
+        let is_refused = self.refuse(data, asking, out)?;
+        if !is_refused {
             out.extend_from_slice(b"+QUEUED\r\n");
-            return Ok(true);
-        };
-        self.note_redirection(data, asking, &refusal)?;
-        out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
-        Ok(false)
+        }
+        Ok(!is_refused)
     }
 
     /// Executes a transaction as one, or refuses it; appends the reply to EXEC.
@@ -208,6 +79,7 @@ impl Context<'_> {
         &mut self,
         commands: &[Data],
         asking: bool,
+        watched: &[Watched],
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         let writes = commands.iter().any(Data::is_write);
@@ -215,10 +87,10 @@ impl Context<'_> {
             name: if writes { Name::Write } else { Name::Read },
             keys: commands.iter().flat_map(|data| data.keys.clone()).collect(),
             request: commands.first().and_then(|data| data.request),
+            wait: FOR_EVER,
+            channel: None,
         };
-        if let Some(refusal) = self.admission(&whole, asking) {
-            self.note_redirection(&whole, asking, &refusal)?;
-            out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
+        if self.refuse(&whole, asking, out)? || self.has_changed(&whole, watched, out) {
             return Ok(());
         }
         if self
@@ -228,16 +100,20 @@ impl Context<'_> {
             return Ok(());
         }
         let execution = self.execute(&whole)?;
+        self.note_exec(&whole, execution, watched);
         out.extend_from_slice(format!("*{}\r\n", commands.len()).as_bytes());
         for data in commands {
-            self.note_keys(data);
+            self.note_keys(data, execution);
             self.reply(data, execution, out);
         }
         Ok(())
     }
 
     /// The number of the execution.
-    fn execute(&mut self, data: &Data) -> Result<u64, Violation> {
+    pub(super) fn execute(&mut self, data: &Data) -> Result<u64, Violation> {
+        if let Some(request) = data.request {
+            self.model.check_database(request, self.database)?;
+        }
         match data.request {
             Some(request) if self.late.is_some() => {
                 self.model.execute_late(request, data.part(), &data.keys)
@@ -247,8 +123,12 @@ impl Context<'_> {
         }
     }
 
-    /// Which keys are there now.
-    fn note_keys(&mut self, data: &Data) {
+    /// Which keys are there now, and which have changed.
+    pub(super) fn note_keys(&mut self, data: &Data, execution: u64) {
+        self.note_changes(data, execution);
+        if data.name == Name::Write && self.model.published.enabled {
+            self.tell_of_keys(data);
+        }
         let peer = &mut self.cluster.peers[self.node];
         for key in data.keys.iter().filter(|key| **key < KEYS) {
             match data.name {
@@ -259,9 +139,44 @@ impl Context<'_> {
         }
     }
 
+    /// The message that `data` publishes.
+    fn publish(&mut self, data: &Data) {
+        let reach = match data.name {
+            Name::Publish => Reach::Cluster,
+            Name::PublishThere => Reach::Node,
+            _ => return,
+        };
+        let is_in_charge = reach == Reach::Cluster || self.is_in_charge(data);
+        if let Some(channel) = &data.channel
+            && self.model.published.enabled
+        {
+            let published = &mut self.model.published;
+            published.publish(self.node, channel.clone(), reach, is_in_charge, self.now);
+        }
+    }
+
+    /// Tells of the keys that `data` has changed.
+    fn tell_of_keys(&mut self, data: &Data) {
+        let is_in_charge = self.is_in_charge(data);
+        for key in data.keys.iter().filter(|key| **key < KEYS) {
+            let name = &self.cluster.names[*key];
+            let published = &mut self.model.published;
+            published.note_key(self.node, name, is_in_charge, self.now);
+        }
+    }
+
+    /// Whether the node owns the slot of `data`, whatever others think.
+    fn is_in_charge(&self, data: &Data) -> bool {
+        let hot = data.keys.first().map(|key| key / KEYS_PER_SLOT);
+        self.late.is_none()
+            && hot.is_some_and(|hot| {
+                hot < HOT_SLOTS && self.cluster.owner_of_hot(hot) == Some(self.node)
+            })
+    }
+
     /// What a node that is no owner any more executes is lost when it follows the new one. Keyless commands are let off: no fence can
     /// order them against other nodes.
-    fn has_no_effect(&self, data: &Data, lost: [bool; HOT_SLOTS]) -> bool {
+    pub(super) fn has_no_effect(&self, data: &Data, lost: [bool; HOT_SLOTS]) -> bool {
         let hot = data
             .keys
             .iter()
@@ -272,7 +187,7 @@ impl Context<'_> {
 
     /// Whether a node that has paused writes holds `data` now. What it would refuse, it refuses at once.
     pub(super) fn is_held(&self, data: &Data, asking: bool) -> bool {
-        let may_write = data.is_write() || data.name == Name::Publish;
+        let may_write = data.is_write() || matches!(data.name, Name::Publish | Name::PublishThere);
         self.cluster.peers[self.node].paused > self.now
             && may_write
             && self.admission(data, asking).is_none()
@@ -299,7 +214,7 @@ impl Context<'_> {
             .then(|| "READONLY You can't write against a read only replica.".to_owned())
     }
 
-    fn redirection(&self, data: &Data, asking: bool) -> Option<String> {
+    pub(super) fn redirection(&self, data: &Data, asking: bool) -> Option<String> {
         let first = *data.keys.iter().find(|key| **key < KEYS)?;
         let peer = &self.cluster.peers[self.node];
         let hot = first / KEYS_PER_SLOT;
@@ -320,6 +235,8 @@ impl Context<'_> {
         };
         match owner {
             None => Some("CLUSTERDOWN Hash slot not served".to_owned()),
+            // Channels do not move key by key.
+            Some(owner) if owner == self.node && data.name == Name::PublishThere => None,
             Some(owner) if owner == self.node => match peer.migrating[hot] {
                 Some(target) if absent == real().count() => {
                     Some(format!("ASK {slot} 127.0.0.1:{}", address(target)))
@@ -329,8 +246,12 @@ impl Context<'_> {
                 }
                 _ => None,
             },
-            Some(_) if peer.importing[hot].is_some() && asking => (several && absent > 0)
-                .then(|| "TRYAGAIN Multiple keys request during rehashing of slot".to_owned()),
+            Some(_)
+                if peer.importing[hot].is_some() && asking && data.name != Name::PublishThere =>
+            {
+                (several && absent > 0)
+                    .then(|| "TRYAGAIN Multiple keys request during rehashing of slot".to_owned())
+            }
             Some(owner) => Some(match self.now % 7 {
                 0 if self.now.is_multiple_of(5) => format!("MOVED {slot} ?:{}", address(owner)),
                 0 => format!("MOVED {slot} :{}", address(owner)),
@@ -340,7 +261,7 @@ impl Context<'_> {
     }
 
     /// Remembers where a request was pointed to, and checks that it came from where it was pointed as it was told.
-    fn note_redirection(
+    pub(super) fn note_redirection(
         &mut self,
         data: &Data,
         asking: bool,
@@ -372,7 +293,7 @@ impl Context<'_> {
             .check_asking(data.request, self.node, slot, asking || !importing)
     }
 
-    fn reply(&mut self, data: &Data, execution: u64, out: &mut Vec<u8>) {
+    pub(super) fn reply(&mut self, data: &Data, execution: u64, out: &mut Vec<u8>) {
         let request = data.request.unwrap_or(usize::MAX);
         let mark = |key: usize| {
             Mark {
@@ -384,7 +305,7 @@ impl Context<'_> {
         };
         let own_key = data.keys.first().copied().unwrap_or(KEYS);
         let text = match data.name {
-            Name::Mset | Name::Flush => "+OK\r\n".to_owned(),
+            Name::Mset | Name::Flush | Name::Watch => "+OK\r\n".to_owned(),
             Name::Count | Name::Delete => format!(":{}\r\n", data.keys.len()),
             Name::Mget => {
                 let items: String = data.keys.iter().map(|key| bulk(&mark(*key))).collect();
@@ -406,7 +327,10 @@ impl Context<'_> {
                 self.rng.u32(..2),
                 bulk(&mark(KEYS))
             ),
-            Name::Write | Name::Read | Name::Script | Name::Publish => self.plain(&mark(own_key)),
+            Name::Pop | Name::Await => format!("*2\r\n$1\r\nk\r\n{}", bulk(&mark(own_key))),
+            Name::Write | Name::Read | Name::Script | Name::Publish | Name::PublishThere => {
+                self.plain(&mark(own_key))
+            }
         };
         out.extend_from_slice(text.as_bytes());
     }

@@ -50,6 +50,15 @@ pub(super) struct Faults {
 }
 
 impl Faults {
+    /// Slots move, and clients come and go.
+    fn gentle(self) -> Self {
+        Self {
+            migration: 10,
+            churn: self.churn,
+            ..Self::default()
+        }
+    }
+
     /// Each with its weight, in the order of the fields.
     pub(super) const fn weights(&self) -> [u32; 13] {
         [
@@ -96,8 +105,15 @@ pub(super) struct Profile {
     pub(super) gentle: bool,
     /// Nodes go on with connections that the engine gave up, until it has them killed [D9].
     pub(super) late: bool,
+    /// How many databases clients choose from.
+    pub(super) databases: usize,
     /// In a hundred requests, how many are transactions.
     pub(super) transactions: u32,
+    /// In a hundred requests, how many have to do with keys that are watched, and how many may wait at the node.
+    pub(super) watches: u32,
+    pub(super) blocking: u32,
+    /// In a hundred requests, how many subscribe, end subscriptions or publish.
+    pub(super) pubsub: u32,
     /// The nodes are too old for CLIENT INFO.
     pub(super) old: bool,
     /// In a thousand steps, how many begin a spell in which time passes in ticks and the network keeps up: silence counts.
@@ -113,6 +129,9 @@ pub(super) struct Profile {
 
 impl Profile {
     pub(super) fn draw(rng: &mut Rng) -> Self {
+        let (watches, blocking, private_links) = private_use(rng);
+        let (pubsub, pubsub_output_bytes) = subscriptions(rng, watches);
+        let databases = databases(rng, pubsub);
         let mut weight = |most: u32| if rng.bool() { rng.u32(1..=most) } else { 0 };
         let faults = Faults {
             migration: weight(30),
@@ -130,15 +149,7 @@ impl Profile {
             nonsense: weight(1),
         };
         let gentle = rng.u32(..5) == 0;
-        let faults = if gentle {
-            Faults {
-                migration: 10,
-                churn: faults.churn,
-                ..Faults::default()
-            }
-        } else {
-            faults
-        };
+        let faults = if gentle { faults.gentle() } else { faults };
         let tight = tight_limits(rng);
         let limits = if gentle {
             Limits {
@@ -147,6 +158,15 @@ impl Profile {
             }
         } else {
             tight
+        };
+        let limits = Limits {
+            private_links: if gentle {
+                Limits::default().private_links
+            } else {
+                private_links
+            },
+            pubsub_output_bytes: if gentle { LOTS } else { pubsub_output_bytes },
+            ..limits
         };
         // A fence holds at one node under one address, for one protocol version.
         let late = rng.u32(..3) == 0;
@@ -173,7 +193,7 @@ impl Profile {
             patched: *pick(rng, &[0, 50, 100]),
             split: *pick(rng, &[0, 10, 40]),
             keyless: *pick(rng, &[0, 3, 10]),
-            session,
+            session: session.max(if databases > 1 && !late { 10 } else { 0 }),
             late,
             gentle,
             keys: *pick(rng, &[1, 2, 5, KEYS]),
@@ -181,6 +201,10 @@ impl Profile {
             limits,
             old: rng.u32(..4) == 0,
             transactions: *pick(rng, &[0, 5, 30]),
+            databases,
+            watches,
+            blocking,
+            pubsub,
         }
     }
 }
@@ -206,6 +230,41 @@ fn tight_limits(rng: &mut Rng) -> Limits {
         links_per_node: *pick(rng, &[1, 1, 2, 3]),
         ..sizes_of_requests(rng)
     }
+}
+
+/// How much is done in a hundred requests that takes connections of their own, by WATCH and by commands that may wait; and how many
+/// of those there are. Not drawn from `rng` itself: where there is nothing of the kind, its seeds keep their meaning.
+fn private_use(rng: &Rng) -> (u32, u32, usize) {
+    let mut rng = Rng::with_seed(rng.clone().u64(..) ^ 1);
+    const SHARES: [(u32, u32); 8] = [
+        (0, 0),
+        (0, 0),
+        (0, 0),
+        (0, 0),
+        (30, 0),
+        (0, 20),
+        (10, 10),
+        (40, 30),
+    ];
+    let (watches, blocking) = *pick(&mut rng, &SHARES);
+    (watches, blocking, *pick(&mut rng, &[1, 3, 10_000, 10_000]))
+}
+
+/// In some of the runs there are several. Not drawn from `rng` itself, so that the seeds of the others keep their meaning. Nobody
+/// subscribes meanwhile: the notifications of the model do not tell databases apart.
+fn databases(rng: &Rng, pubsub: u32) -> usize {
+    let mut rng = Rng::with_seed(rng.clone().u64(..) ^ 4);
+    let several = *pick(&mut rng, &[1, 1, 1, 1, 1, 3]);
+    if pubsub > 0 { 1 } else { several }
+}
+
+/// How much is done in a hundred requests that has to do with subscriptions, and what a subscriber may have unread. Not drawn from
+/// `rng` itself either. Nobody watches keys meanwhile: what of a transaction a subscriber is refused, the model does not tell.
+fn subscriptions(rng: &Rng, watches: u32) -> (u32, usize) {
+    let mut rng = Rng::with_seed(rng.clone().u64(..) ^ 2);
+    let share = *pick(&mut rng, &[0, 0, 15, 50]);
+    let unread = *pick(&mut rng, &[500, LOTS, LOTS, LOTS]);
+    (if watches > 0 { 0 } else { share }, unread)
 }
 
 /// Not drawn from `rng` itself, so that its seeds keep their meaning.

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use slotway_core::metrics::CloseReason;
 
-use super::model::Violation;
+use super::model::{Kind, Violation};
 use super::world::{World, note};
 
 /// Steps to bring everything to rest after the last one of the run, and the time each stands for, in microseconds.
 const REST_STEPS: u32 = 6_000;
 const REST_STEP: u64 = 10_000;
+
+/// Links for one client at a time that nobody has are closed after that time, and the time between two looks.
+const PRIVATE_IDLE: u64 = 30_000_000;
+const IDLE_STEP: u64 = 400_000;
 
 /// Links for big requests and replies to one node in one protocol version, as the engine has them.
 const BULK_LINKS: usize = 32;
@@ -21,6 +25,7 @@ impl World {
     /// Trouble is over: everything asked must be answered, and nothing may be left.
     pub(super) fn rest(&mut self) -> Result<(), Violation> {
         self.cluster.heal();
+        self.end_moved_channels();
         self.end_orphans()?;
         self.adopt(Some(self.cluster.snapshot(
             self.snapshot.generation + 1,
@@ -61,7 +66,9 @@ impl World {
 
     /// Connections to processes that have ended: broken off now, unless the engine can be expected to find out in time.
     fn end_orphans(&mut self) -> Result<(), Violation> {
-        if self.profile.limits.busy_timeout <= FOUND_OUT_IN_TIME && self.rng.bool() {
+        // Over a connection on which a client waits silence is expected: that its node is gone, only the kernel tells [B12].
+        let is_told = self.profile.blocking + self.profile.pubsub > 0;
+        if self.profile.limits.busy_timeout <= FOUND_OUT_IN_TIME && self.rng.bool() && !is_told {
             return Ok(());
         }
         for index in (0..self.connections.len()).rev() {
@@ -75,7 +82,7 @@ impl World {
     }
 
     /// One turn in which everybody does what is to be done.
-    fn calm_turn(&mut self) -> Result<(), Violation> {
+    pub(super) fn calm_turn(&mut self) -> Result<(), Violation> {
         self.pass(REST_STEP)?;
         for index in 0..self.clients.len() {
             self.send_bytes(index, self.clients[index].output.len())?;
@@ -114,7 +121,7 @@ impl World {
     fn drain(&mut self) -> Result<(), Violation> {
         for index in 0..self.clients.len() {
             let client = &mut self.clients[index];
-            if !client.ended {
+            if !client.ended && !client.hung_up {
                 client.ask(&self.profile, &self.cluster, &mut self.model, &mut self.rng);
             }
             self.send_bytes(index, self.clients[index].output.len())?;
@@ -129,10 +136,10 @@ impl World {
                     .must_close(self.clients[index].session)
                     .is_some()
                 {
-                    if !self.clients[index].expected.is_empty() {
+                    if !self.clients[index].expected.is_empty() && !self.may_wait(index) {
                         return Err("a session is drained before its last reply".to_owned());
                     }
-                    self.leave(index, CloseReason::Shutdown);
+                    self.leave(index, CloseReason::Shutdown)?;
                 }
             }
             // Replies may still be owed that came too late for their clients [D8], or are nobody's.
@@ -153,8 +160,31 @@ impl World {
         ))
     }
 
+    /// Whether a client is owed the reply to a request that may wait: it is not drained, but disconnected at once [D12].
+    fn may_wait(&self, index: usize) -> bool {
+        let mut owed = self.clients[index].expected.iter();
+        owed.any(|request| self.model.records[*request].kind == Kind::Blocking)
+    }
+
+    /// Connections for one client at a time that nobody has are closed after a while [B3]; those over which keys are watched stay.
+    fn end_private_links(&mut self) -> Result<usize, Violation> {
+        if self.profile.watches + self.profile.blocking == 0 {
+            return Ok(0);
+        }
+        for _ in 0..=PRIVATE_IDLE / IDLE_STEP {
+            self.pass(IDLE_STEP)?;
+            self.calm_turn()?;
+        }
+        let clients = self.clients.iter();
+        Ok(clients
+            .filter(|client| client.watching.slot.is_some())
+            .count())
+    }
+
     /// Memory is back to nothing: after further topologies, and time for probes to be closed.
     fn check_end(&mut self) -> Result<(), Violation> {
+        self.check_subscribers()?;
+        let pinned = self.end_private_links()?;
         // The first one retires connections, but for those to nodes known from redirections, which take longer; the others forget
         // the nodes they went to.
         for _ in 0..3 {
@@ -190,7 +220,14 @@ impl World {
         } else {
             0
         };
-        let most = self.cluster.peers.len() * 2 * (self.profile.limits.links_per_node + bulk);
+        let shared = self.cluster.peers.len() * 2 * (self.profile.limits.links_per_node + bulk);
+        let shared = shared * self.profile.databases;
+        let feeds = if self.profile.pubsub > 0 {
+            self.cluster.peers.len()
+        } else {
+            0
+        };
+        let most = shared + pinned + feeds;
         if open > most {
             return Err(format!("{open} connections are open, {most} are needed"));
         }

@@ -6,9 +6,9 @@ use slotway_core::engine::{Action, LinkLoss};
 use slotway_core::topology::{Hint, Snapshot};
 
 use super::cluster::Cluster;
+use super::command::Named;
 use super::model::Violation;
 use super::net::{Connection, Pending, Place};
-use super::node::Named;
 use super::world::{World, note};
 
 /// How long a connection attempt may take.
@@ -26,7 +26,7 @@ impl World {
                 .iter()
                 .position(|connection| connection.link == link)
             {
-                self.write(index);
+                self.write(index)?;
             }
         }
         while let Some(session) = self.engine.next_dirty_session() {
@@ -80,7 +80,7 @@ impl World {
                 }
             }
             Action::Drop { size, .. } => self.engine.on_dropped(size),
-            Action::ResumeLink(_) | Action::Hint(_) => {}
+            Action::ResumeLink(_) | Action::Hint(_) | Action::Script(_) => {}
         }
         Ok(())
     }
@@ -88,16 +88,17 @@ impl World {
     pub(super) fn adopt(&mut self, snapshot: Option<Snapshot>) {
         if let Some(snapshot) = snapshot {
             note!(self, "topology {}", snapshot.generation);
+            self.disturb_messages();
             self.snapshot = Arc::new(snapshot);
             self.engine.set_snapshot(Arc::clone(&self.snapshot));
         }
     }
 
     /// The kernel takes some of what a link has to write.
-    pub(super) fn write(&mut self, index: usize) {
+    pub(super) fn write(&mut self, index: usize) -> Result<(), Violation> {
         let connection = &mut self.connections[index];
         if connection.blocked || connection.closing {
-            return;
+            return Ok(());
         }
         let output = self.engine.link_output(connection.link);
         let room = self.profile.kernel.saturating_sub(connection.held());
@@ -109,22 +110,27 @@ impl World {
         };
         connection.blocked = count < output.len();
         let bytes = output[..count].to_vec();
-        connection.accept(&bytes, &mut self.model);
+        connection.accept(&bytes, &mut self.model)?;
         let link = connection.link;
         self.engine.on_link_written(link, count);
         note!(self, "{link:?} writes {}", super::model::printable(&bytes));
+        Ok(())
     }
 
     /// The kernel has room again for a link that was blocked.
-    pub(super) fn room(&mut self) {
+    pub(super) fn room(&mut self) -> Result<(), Violation> {
         if let Some(index) = self.busy_connection(|connection| connection.blocked) {
             self.connections[index].blocked = false;
-            self.write(index);
+            self.write(index)?;
         }
+        Ok(())
     }
 
     /// A connection with something to do, if one is met soon.
-    fn busy_connection(&mut self, is_busy: impl Fn(&Connection) -> bool) -> Option<usize> {
+    pub(super) fn busy_connection(
+        &mut self,
+        is_busy: impl Fn(&Connection) -> bool,
+    ) -> Option<usize> {
         let first = self.some_connection()?;
         let count = self.connections.len();
         (first..first + count)
@@ -215,6 +221,7 @@ impl World {
         connection.deliver(count, &mut place)?;
         let killed = place.killed;
         let node = connection.node;
+        self.tell_published();
         let executed = self.model.executions() - before;
         if executed > 0 {
             let link = self.connections[index].link;
@@ -231,9 +238,12 @@ impl World {
     }
 
     /// Whether the process at the other end is there and runs.
-    fn works(&self, connection: &Connection) -> bool {
+    pub(super) fn works(&self, connection: &Connection) -> bool {
         let peer = &self.cluster.peers[connection.node];
-        peer.alive && peer.incarnation == connection.incarnation && !peer.stands_still(self.now)
+        !connection.ended
+            && peer.alive
+            && peer.incarnation == connection.incarnation
+            && !peer.stands_still(self.now)
     }
 
     /// CLIENT KILL ID: nothing more is executed for that connection.
@@ -305,16 +315,21 @@ impl World {
                 now: *now,
                 killed: Vec::new(),
             },
-        )
+        )?;
+        self.tell_published();
+        Ok(())
     }
 
     /// The engine reads some bytes of a node, or the end of a connection it gave up.
     pub(super) fn engine_reads(&mut self) {
-        let Some(index) =
-            self.busy_connection(|connection| connection.closing || !connection.replies.is_empty())
-        else {
+        let Some(index) = self.busy_connection(|connection| {
+            connection.closing || connection.ended || !connection.replies.is_empty()
+        }) else {
             return;
         };
+        if self.end_connection(index) {
+            return;
+        }
         if self.connections[index].closing && self.rng.bool() {
             return self.close(index);
         }
@@ -335,7 +350,7 @@ impl World {
             connection.heard = self.awake;
             let incarnation = self.cluster.peers[connection.node].incarnation;
             let is_sound = !connection.garbled && connection.incarnation == incarnation;
-            if connection.ready && is_sound && !connection.closing {
+            if connection.ready && is_sound && !connection.closing && !connection.is_feed {
                 self.heard[connection.node] = self.awake;
             }
             note!(self, "{link:?} reads {}", super::model::printable(&bytes));

@@ -38,6 +38,9 @@ impl World {
         self.now += micros;
         self.awake += micros.min(HELD_UP);
         self.model.now = self.now;
+        if self.profile.pubsub > 0 {
+            self.land_late();
+        }
         self.engine
             .set_now(Timestamp::ZERO.after(Duration::from_micros(self.now)));
         self.engine.tick();
@@ -114,10 +117,17 @@ impl World {
     /// Both kernels, the node and the engine do all they can for a connection.
     pub(super) fn serve_connection(&mut self, index: usize) -> Result<(), Violation> {
         self.connections[index].blocked = false;
-        self.write(index);
+        self.write(index)?;
         self.deliver(index, self.connections[index].held())?;
+        if self.connections[index].waiting.is_some() {
+            let generous = self.rng.u32(..8) == 0;
+            self.serve_waiter(index, generous)?;
+        }
         let most = self.connections[index].replies.len();
         self.engine_reads_bytes(index, most);
+        if self.end_connection(index) {
+            return Ok(());
+        }
         if self.connections[index].closing {
             self.close(index);
         }

@@ -1,17 +1,20 @@
 //! The loop: draws events, carries them out, and brings everything to rest at the end.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use fastrand::Rng;
 use slotway_core::engine::{Action, Engine, SessionKey, Upstream};
+use slotway_core::local::Databases;
 use slotway_core::local::testing::TestEnvironment;
 use slotway_core::metrics::CloseReason;
 use slotway_core::session::client_state::ClientState;
 use slotway_core::topology::Snapshot;
 
 use super::Summary;
+use super::bus::Bus;
 use super::clients::Client;
 use super::cluster::Cluster;
 use super::model::{Model, Violation};
@@ -25,6 +28,7 @@ pub(super) struct World {
     pub(super) now: u64,
     pub(super) engine: Engine,
     pub(super) cluster: Cluster,
+    pub(super) bus: Bus,
     pub(super) model: Model,
     pub(super) clients: Vec<Client>,
     pub(super) pending: Vec<Pending>,
@@ -71,6 +75,7 @@ impl World {
         let engine = Engine::new(profile.limits.clone(), Upstream::default(), rng.u64(..));
         let mut world = Self {
             cluster: Cluster::new(profile.shards, profile.old),
+            bus: Bus::default(),
             rng,
             engine,
             now: 0,
@@ -85,7 +90,7 @@ impl World {
             closed_in_use: 0,
             probes: 0,
             spell_until: 0,
-            environment: Rc::new(TestEnvironment::default()),
+            environment: Rc::new(with_databases(profile.databases)),
             snapshot: Arc::new(Snapshot::empty()),
             late: Vec::new(),
             steps: 0,
@@ -135,12 +140,15 @@ impl World {
             uncertain: self.model.uncertain,
             refused: self.model.refused,
             partial: self.model.partial,
+            nil_execs: self.model.nil_execs,
+            waited_in_vain: self.model.waited_in_vain,
             redirected: metrics.redirects.iter().sum(),
             held: metrics.held,
             parked: metrics.parked,
             links_lost: metrics.links_lost,
             given_up: self.closed_in_use,
             probes: self.probes,
+            messages: self.model.published.delivered,
         })
     }
 
@@ -155,13 +163,19 @@ impl World {
         } else if self.rng.u32(..1000) < self.profile.spells {
             self.begin_spell();
         }
+        if self.profile.blocking > 0 && self.rng.u32(..12) == 0 {
+            return self.wake_waiter();
+        }
+        if self.profile.pubsub > 0 && self.rng.u32(..8) == 0 {
+            return self.published_event();
+        }
         match self.rng.u32(..100) {
             0..=15 => self.ask(),
             16..=33 => self.send()?,
             34..=55 => self.flush()?,
             56..=72 => self.node_works()?,
             73..=88 => self.engine_reads(),
-            89..=91 => self.room(),
+            89..=91 => self.room()?,
             92..=94 => self.connect(),
             95 => self.publish(),
             96 => self.gossip(),
@@ -189,6 +203,7 @@ impl World {
             if client.expected.len() < self.profile.pipeline
                 && client.output.len() < 100_000
                 && !client.ended
+                && !client.hung_up
             {
                 client.ask(&self.profile, &self.cluster, &mut self.model, &mut self.rng);
             }
@@ -256,7 +271,10 @@ impl World {
                 "client {session:?} gets {}",
                 super::model::printable(&bytes)
             );
-            self.clients[index].receive(&bytes, &mut self.model)?;
+            // Of one that is told of a gap by being disconnected, it is not known from when on it has no subscriptions.
+            if !self.has_lost_subscriptions(session) {
+                self.clients[index].receive(&bytes, &mut self.model)?;
+            }
         }
         match self.engine.must_close(session) {
             None => Ok(()),
@@ -268,34 +286,46 @@ impl World {
                     .session(session)
                     .is_some_and(|session| session.cut_off.is_some()) =>
             {
-                self.leave(index, CloseReason::Error);
-                self.add_client();
-                Ok(())
+                self.replace_client(index, CloseReason::Error)
+            }
+            // Something would have been popped for nobody [B6].
+            Some(CloseReason::Client) if self.clients[index].hung_up => {
+                self.replace_client(index, CloseReason::Client)
+            }
+            Some(reason) if self.check_ended_subscriber(index, reason)? => {
+                self.replace_client(index, reason)
             }
             // It kept others waiting.
-            Some(CloseReason::InputLimit) => {
-                self.leave(index, CloseReason::InputLimit);
-                self.add_client();
-                Ok(())
-            }
+            Some(CloseReason::InputLimit) => self.replace_client(index, CloseReason::InputLimit),
             Some(_) if self.clients[index].ended => {
                 if !self.clients[index].expected.is_empty()
                     || self.clients[index].has_part_of_a_reply()
                 {
                     return Err("a session ended before its last reply".to_owned());
                 }
-                self.leave(index, CloseReason::Protocol);
-                self.add_client();
-                Ok(())
+                self.replace_client(index, CloseReason::Protocol)
             }
             Some(reason) => Err(format!("session {session:?} is closed for {reason:?}")),
         }
     }
 
-    pub(super) fn leave(&mut self, index: usize, reason: CloseReason) {
+    pub(super) fn replace_client(
+        &mut self,
+        index: usize,
+        reason: CloseReason,
+    ) -> Result<(), Violation> {
+        self.leave(index, reason)?;
+        self.add_client();
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, index: usize, reason: CloseReason) -> Result<(), Violation> {
         let client = self.clients.swap_remove(index);
         note!(self, "client {:?} leaves", client.session);
+        let waited = self.waits_over(client.number);
+        self.model.clients[client.number].gone = true;
         self.engine.remove_session(client.session, reason);
+        self.check_waits_are_over(&waited)
     }
 
     // === Topology ===
@@ -326,5 +356,18 @@ impl World {
     fn gossip(&mut self) {
         let node = self.rng.usize(..self.cluster.peers.len());
         self.cluster.gossip(node);
+        self.end_moved_channels();
+    }
+}
+
+/// The environment of clients that are told of so many databases.
+fn with_databases(count: usize) -> TestEnvironment {
+    let databases = Databases {
+        count: u32::try_from(count).unwrap_or(1),
+        ..Databases::default()
+    };
+    TestEnvironment {
+        databases: RefCell::new(Some(databases)),
+        ..TestEnvironment::default()
     }
 }

@@ -25,6 +25,7 @@ pub fn check(data: &[u8]) {
             "--workers" => flags.push((Flag::Workers, value.to_owned())),
             "--listen" => flags.push((Flag::Listen, value.to_owned())),
             "--admin" => flags.push((Flag::Admin, value.to_owned())),
+            "--server" => flags.push((Flag::Server, value.to_owned())),
             "--cluster" => flags.push((Flag::Cluster, value.to_owned())),
             _ => environment.push((name.to_owned(), value.to_owned())),
         }
@@ -67,9 +68,8 @@ fn check_faults(error: &ConfigError, text: &str) {
 }
 
 fn check_written(mut config: Config) {
-    assert!(
-        config.workers > 0 && !config.listeners.is_empty() && !config.upstream.seeds.is_empty()
-    );
+    assert!(config.workers > 0 && !config.listeners.is_empty());
+    assert!(config.upstream.seeds.is_empty() == config.upstream.server.is_some());
     // Rules cannot be taken apart again; how they are read is checked with the addresses.
     config.upstream.address_map = AddressMap::default();
     let written = write(&config);
@@ -90,8 +90,12 @@ fn write(config: &Config) -> String {
         write_listener(&mut out, listener);
     }
     out.section("[upstream]");
-    let seeds = config.upstream.seeds.iter().map(ToString::to_string);
-    out.line("cluster", toml::Value::from(seeds.collect::<Vec<_>>()));
+    if let Some(server) = &config.upstream.server {
+        out.text("server", &server.to_string());
+    } else {
+        let seeds = config.upstream.seeds.iter().map(ToString::to_string);
+        out.line("cluster", toml::Value::from(seeds.collect::<Vec<_>>()));
+    }
     if let Some(user) = &config.upstream.user {
         out.text("user", user);
     }
@@ -122,6 +126,7 @@ fn write_listener(out: &mut Toml, listener: &ListenerConfig) {
     }
     out.line("cluster_emulation", listener.cluster_emulation);
     out.line("admin_commands", listener.admin_commands);
+    out.line("monitor", listener.monitor);
 }
 
 fn write_limits(out: &mut Toml, config: &Config) {

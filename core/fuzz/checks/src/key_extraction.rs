@@ -3,6 +3,7 @@
 //!
 //! Input: the words of a request, separated by NUL.
 
+use slotway_core::command::learned::LearnedTable;
 use slotway_core::command::{
     Class, KeyList, KeyOutcome, Lookup, effective_class, extract_keys, lookup, reply_command,
     write_unknown_command, write_unknown_subcommand,
@@ -55,7 +56,12 @@ pub fn check(data: &[u8]) {
         let mut request = Words::new(&[b"COMMAND", subcommand]);
         words.iter().for_each(|word| request.push(word));
         let mut out = Vec::new();
-        reply_command(request.args(), Protocol::Resp3, &mut out);
+        reply_command(
+            request.args(),
+            &LearnedTable::default(),
+            Protocol::Resp3,
+            &mut out,
+        );
         assert_one_value(&out);
     }
 }

@@ -11,6 +11,7 @@
     reason = "a panic is how a check reports"
 )]
 
+pub mod command_reply;
 pub mod config;
 pub mod engine;
 pub mod error_replies;
@@ -29,7 +30,7 @@ pub use engine::{backend_input, session_input};
 pub type Check = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 11] = [
     ("request_decoder", request_decoder::check),
     ("reply_scanner", reply_scanner::check),
     ("key_extraction", key_extraction::check),
@@ -40,4 +41,5 @@ pub const TARGETS: [(&str, Check); 10] = [
     ("scan_cursor", scan_cursor::check),
     ("session_input", session_input::check),
     ("backend_input", backend_input::check),
+    ("command_reply", command_reply::check),
 ];

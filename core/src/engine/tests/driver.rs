@@ -1,13 +1,14 @@
 //! Plays the shell and the nodes: opens links at once, answers their handshake, and keeps what each node was sent.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Action, Engine, Limits, LinkKey, LinkLoss, SessionKey, Upstream};
+use crate::engine::{Action, Engine, Limits, LinkKey, LinkLoss, ScriptNews, SessionKey, Upstream};
 use crate::local::testing::TestEnvironment;
-use crate::local::{ListenerSettings, Secret};
+use crate::local::{Databases, ListenerSettings, Secret};
 use crate::metrics::CloseReason;
 use crate::resp::{Args, DecodeStep, Protocol, RequestDecoder, RequestLimits, write};
 use crate::session::client_state::ClientState;
@@ -25,17 +26,29 @@ pub(super) const NOBODY: u16 = 0;
 struct Connection {
     port: u16,
     protocol: Protocol,
+    /// The database of its handshake.
+    database: u16,
     /// A second connection of its kind: it shows whether the node is alive.
     probe: bool,
+    /// It carries subscriptions.
+    feed: bool,
     bytes: Vec<u8>,
     commands: Vec<String>,
     /// How many of them had a reply, as far as whole ones were given.
     answered: usize,
 }
 
+impl Connection {
+    /// It is for requests.
+    fn is_main(&self) -> bool {
+        !self.probe && !self.feed
+    }
+}
+
 pub(super) struct Driver {
     pub(super) engine: Engine,
     pub(super) hints: Vec<Hint>,
+    pub(super) script_news: Vec<ScriptNews>,
     connections: HashMap<LinkKey, Connection>,
     /// Links asked for while connections are refused or held.
     pub(super) pending: Vec<(LinkKey, Address)>,
@@ -45,6 +58,10 @@ pub(super) struct Driver {
     pub(super) dropping: Option<Vec<usize>>,
     /// Nodes take new connections and bytes, but say nothing of their own.
     pub(super) mute: bool,
+    /// They say this to new connections, which they close.
+    pub(super) turns_away: Option<&'static str>,
+    /// They have so many databases.
+    pub(super) databases: u16,
     /// Longest output of a client so far.
     pub(super) peak_output: usize,
     now: Timestamp,
@@ -75,11 +92,14 @@ impl Driver {
         Self {
             engine: Engine::new(limits, Upstream::default(), 1),
             hints: Vec::new(),
+            script_news: Vec::new(),
             connections: HashMap::new(),
             pending: Vec::new(),
             open: true,
             dropping: None,
             mute: false,
+            turns_away: None,
+            databases: 16,
             peak_output: 0,
             now: Timestamp::ZERO,
             next_client_id: 100,
@@ -104,6 +124,38 @@ impl Driver {
         let state = ClientState::new(1, address, address, listener.password_required());
         self.engine
             .add_session(state, Rc::new(TestEnvironment::of(listener)))
+    }
+
+    /// A client that is told of `databases`, as long as its environment says so.
+    pub(super) fn client_choosing(
+        &mut self,
+        databases: Option<Databases>,
+    ) -> (SessionKey, Rc<TestEnvironment>) {
+        self.client_of_choosing(ListenerSettings::default(), databases)
+    }
+
+    /// The same of one that comes in by such a listener.
+    pub(super) fn client_of_choosing(
+        &mut self,
+        listener: ListenerSettings,
+        databases: Option<Databases>,
+    ) -> (SessionKey, Rc<TestEnvironment>) {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 6379));
+        let env = Rc::new(TestEnvironment {
+            databases: RefCell::new(databases),
+            ..TestEnvironment::of(listener)
+        });
+        let state = ClientState::new(1, address, address, false);
+        (self.engine.add_session(state, env.clone()), env)
+    }
+
+    /// The connections to a node in a database, in the order they were opened, and what was sent over each.
+    pub(super) fn in_database(&self, port: u16, database: u16) -> Vec<(LinkKey, Vec<String>)> {
+        let links = self.links_to_in_order(port).into_iter();
+        let there = links.filter(|link| self.connections[link].database == database);
+        there
+            .map(|link| (link, self.connections[&link].commands.clone()))
+            .collect()
     }
 
     pub(super) fn send(&mut self, client: SessionKey, command: &str) {
@@ -159,7 +211,7 @@ impl Driver {
         let found = self
             .connections
             .values()
-            .find(|found| found.port == port && found.protocol == protocol && !found.probe);
+            .find(|found| found.port == port && found.protocol == protocol && found.is_main());
         found
             .map(|found| found.commands.clone())
             .unwrap_or_default()
@@ -186,15 +238,20 @@ impl Driver {
 
     /// Replies on the one connection to the node where something was asked.
     pub(super) fn reply_where_asked(&mut self, port: u16, bytes: &str) {
+        let link = self.link_where_asked(port);
+        self.reply_on(link, bytes);
+    }
+
+    /// The one connection to the node where something was asked and not answered.
+    pub(super) fn link_where_asked(&self, port: u16) -> LinkKey {
         let asked = self
             .connections
             .iter()
             .find(|(_, to)| to.port == port && to.commands.len() > to.answered);
-        let link = *asked.expect("nothing was asked").0;
-        self.reply_on(link, bytes);
+        *asked.expect("nothing was asked").0
     }
 
-    fn reply_on(&mut self, link: LinkKey, bytes: &str) {
+    pub(super) fn reply_on(&mut self, link: LinkKey, bytes: &str) {
         if let Some(connection) = self.connections.get_mut(&link) {
             connection.answered = connection.commands.len();
         }
@@ -220,6 +277,51 @@ impl Driver {
         self.settle();
     }
 
+    fn has_link(&self, port: u16) -> bool {
+        let mut connections = self.connections.values();
+        connections.any(|connection| connection.port == port && !connection.feed)
+    }
+
+    /// The connections that carry subscriptions: the ports of their nodes, ascending.
+    pub(super) fn feeds(&self) -> Vec<u16> {
+        let feeds = self.connections.values().filter(|to| to.feed);
+        let mut ports: Vec<u16> = feeds.map(|to| to.port).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    /// The connection to the node that carries subscriptions.
+    pub(super) fn feed(&self, port: u16) -> LinkKey {
+        let mut feeds = self.connections.iter();
+        let feed = feeds.find(|(_, to)| to.port == port && to.feed);
+        *feed.unwrap_or_else(|| panic!("no feed from {port}")).0
+    }
+
+    /// What the node was asked on it since the last call.
+    pub(super) fn asked_on_feed(&mut self, port: u16) -> Vec<String> {
+        let feed = self.feed(port);
+        let feed = self.connections.get_mut(&feed).unwrap();
+        let asked = feed.commands[feed.answered..].to_vec();
+        feed.answered = feed.commands.len();
+        asked
+    }
+
+    /// As [`Self::asked_on_feed`], the oldest only.
+    pub(super) fn next_asked_on_feed(&mut self, port: u16) -> Option<String> {
+        let feed = self.feed(port);
+        let feed = self.connections.get_mut(&feed).unwrap();
+        let next = feed.commands.get(feed.answered).cloned();
+        feed.answered += usize::from(next.is_some());
+        next
+    }
+
+    /// The node says something on it.
+    pub(super) fn say(&mut self, port: u16, bytes: &[u8]) {
+        let feed = self.feed(port);
+        self.engine.on_link_read(feed, bytes);
+        self.settle();
+    }
+
     pub(super) fn is_connected(&self, port: u16) -> bool {
         self.connections
             .values()
@@ -237,11 +339,18 @@ impl Driver {
         to.map(|(link, _)| *link).collect()
     }
 
+    /// As [`Self::links_to`], in the order in which they were asked for.
+    pub(super) fn links_to_in_order(&self, port: u16) -> Vec<LinkKey> {
+        let mut links = self.links_to(port);
+        links.sort_unstable();
+        links
+    }
+
     pub(super) fn link(&self, port: u16, protocol: Protocol) -> LinkKey {
         let found = self
             .connections
             .iter()
-            .find(|(_, found)| found.port == port && found.protocol == protocol && !found.probe);
+            .find(|(_, found)| found.port == port && found.protocol == protocol && found.is_main());
         *found.unwrap_or_else(|| panic!("no connection to {port}")).0
     }
 
@@ -253,6 +362,25 @@ impl Driver {
             .collect();
         self.engine
             .set_snapshot(Arc::new(snapshot(generation, &moves)));
+        self.settle();
+    }
+
+    /// A topology in which a node has another port.
+    pub(super) fn change_port(&mut self, generation: u64, from: u16, to: u16) {
+        let port = |port| if port == from { to } else { port };
+        self.engine
+            .set_snapshot(Arc::new(snapshot_at(generation, owner_of, port)));
+        self.settle();
+    }
+
+    /// A topology in which all slots of one node belong to another: it is no primary any more.
+    pub(super) fn take_over(&mut self, generation: u64, from: u16, to: u16) {
+        let owner = |slot| match owner_of(slot) {
+            owner if owner == from => to,
+            owner => owner,
+        };
+        self.engine
+            .set_snapshot(Arc::new(snapshot_by(generation, owner)));
         self.settle();
     }
 
@@ -319,13 +447,18 @@ impl Driver {
                 let connection = Connection {
                     port: address.port,
                     protocol,
-                    probe: self.is_connected(address.port),
+                    database: 0,
+                    probe: self.has_link(address.port),
+                    feed: self.engine.links[link.index()].feed,
                     bytes: Vec::new(),
                     commands: Vec::new(),
                     answered: 0,
                 };
                 self.connections.insert(link, connection);
                 self.engine.on_link_connected(link);
+                if let Some(reason) = self.turns_away {
+                    self.engine.on_link_read(link, reason.as_bytes());
+                }
             }
             Action::Connect { link, address } => self.pending.push((link, address)),
             Action::CloseLink(link) => {
@@ -338,6 +471,7 @@ impl Driver {
                 None => self.engine.on_dropped(size),
             },
             Action::Hint(hint) => self.hints.push(hint),
+            Action::Script(news) => self.script_news.push(news),
         }
     }
 
@@ -368,7 +502,18 @@ impl Driver {
                     connection.probe = false;
                     self.engine.on_link_read(link, b"%1\r\n+proto\r\n:3\r\n");
                 }
-                "PING" if connection.probe => self.engine.on_link_read(link, b"+PONG\r\n"),
+                "PING" if connection.probe && !connection.feed => {
+                    self.engine.on_link_read(link, b"+PONG\r\n");
+                }
+                select if select.starts_with("SELECT ") && connection.commands.is_empty() => {
+                    self.enter_database(link, select);
+                }
+                command if command.starts_with("CLIENT TRACKING ON") => {
+                    connection.probe = false;
+                    connection.commands.push(command.to_owned());
+                    connection.answered += 1;
+                    self.engine.on_link_read(link, b"+OK\r\n");
+                }
                 "CLIENT SETNAME slotway" => self.engine.on_link_read(link, b"+OK\r\n"),
                 "CLIENT ID" => {
                     let id = format!(":{}\r\n", self.next_client_id);
@@ -398,6 +543,20 @@ impl Driver {
                 self.write(link, usize::MAX);
             }
         }
+    }
+
+    /// Answers the SELECT of a handshake. Apart, since [`Self::write`] calls itself often.
+    fn enter_database(&mut self, link: LinkKey, select: &str) {
+        let database = select["SELECT ".len()..].parse().unwrap();
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.database = database;
+        }
+        let reply = if database < self.databases {
+            "+OK\r\n"
+        } else {
+            "-ERR DB index is out of range\r\n"
+        };
+        self.engine.on_link_read(link, reply.as_bytes());
     }
 
     /// Has the client's next bytes routed while the kernel takes only `limit` bytes for the node.
@@ -439,13 +598,33 @@ pub(super) fn node_id(port: u16) -> String {
 }
 
 /// Three primaries with a third of the slots each, but for `moves`.
-fn snapshot(generation: u64, moves: &[(Slot, u16)]) -> Snapshot {
+pub(super) fn snapshot(generation: u64, moves: &[(Slot, u16)]) -> Snapshot {
+    snapshot_by(generation, |slot| {
+        let moved = moves
+            .iter()
+            .find(|(moved, _)| *moved == slot)
+            .map(|(_, port)| *port);
+        moved.unwrap_or_else(|| owner_of(slot))
+    })
+}
+
+/// Three nodes; `owner` says whose a slot is.
+fn snapshot_by(generation: u64, owner: impl Fn(Slot) -> u16) -> Snapshot {
+    snapshot_at(generation, owner, |port| port)
+}
+
+/// As [`snapshot_by`], the nodes being at other ports.
+fn snapshot_at(
+    generation: u64,
+    owner: impl Fn(Slot) -> u16,
+    port: impl Fn(u16) -> u16,
+) -> Snapshot {
     let mut builder = SnapshotBuilder::new();
     let nodes: Vec<_> = (0..NODES)
         .map(|number| {
             let node = Node {
                 id: NodeId::new(&node_id(7000 + number)),
-                address: Address::new("127.0.0.1", 7000 + number),
+                address: Address::new("127.0.0.1", port(7000 + number)),
                 hostname: None,
                 role: Role::Primary,
                 primary_id: None,
@@ -457,11 +636,7 @@ fn snapshot(generation: u64, moves: &[(Slot, u16)]) -> Snapshot {
         })
         .collect();
     for slot in (0..SLOT_COUNT).filter_map(Slot::new) {
-        let moved = moves
-            .iter()
-            .find(|(moved, _)| *moved == slot)
-            .map(|(_, port)| *port);
-        let owner = moved.unwrap_or_else(|| owner_of(slot));
+        let owner = owner(slot);
         if owner != NOBODY {
             builder.assign(slot, nodes[usize::from(owner - 7000)]);
         }

@@ -1,21 +1,36 @@
 //! Tests of the engine against nodes played by the test: what is sent where, and what each client gets.
 
+mod algebra;
+mod blocking;
+mod blocking_faults;
 mod choices;
+mod databases;
 mod driver;
 mod failures;
+mod learned;
+mod monitor;
 mod order;
 mod outage;
 mod overdue;
 mod parts;
 mod passage;
+mod pause;
+mod private;
+mod pubsub;
 mod reconnect;
 mod reply_memory;
 mod request_memory;
+mod scripts;
 mod silence;
+mod slow;
 mod soft_limit;
 mod topology;
+mod tracking;
 mod transaction;
+mod unit;
 mod upload;
+mod watch;
+mod watch_faults;
 
 use driver::{Driver, bulk};
 

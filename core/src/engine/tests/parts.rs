@@ -1,8 +1,11 @@
 //! Split and fanned-out commands [P1]-[P9] [Q1]-[Q7] and SCAN.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::driver::{Driver, bulk};
+use super::driver::{Driver, bulk, snapshot};
+use crate::slot::Slot;
+use crate::topology::Hint;
 
 /// Three keys, one on each node.
 pub(super) fn three_keys(driver: &Driver) -> [String; 3] {
@@ -187,4 +190,46 @@ fn a_client_that_leaves_a_split_command_leaves_nothing_behind() {
     driver.reply(7002, &format!("*1\r\n{}", bulk("C")));
     driver.pass(Duration::from_secs(1));
     assert_eq!(driver.engine.report().in_flight, 0);
+}
+
+/// A promoted replica that has only the slots of the patch, while its former primary has the others.
+#[test]
+fn a_fan_out_waits_for_the_whole_of_a_failover_q1() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let [key, ..] = three_keys(&driver);
+    let asked = |driver: &Driver| {
+        [7000, 7001, 7002].map(|port| driver.requests(port).concat().matches("DBSIZE").count())
+    };
+    let half = |driver: &mut Driver, generation| {
+        let moved = [(Slot::of_key(key.as_bytes()), 7001)];
+        let mut half = snapshot(generation, &moved);
+        half.half_promoted = true;
+        driver.engine.set_snapshot(Arc::new(half));
+        driver.settle();
+    };
+    half(&mut driver, 2);
+    driver.send(client, "DBSIZE");
+    assert_eq!(asked(&driver), [0; 3]);
+    let is_refresh = |hint: &Hint| matches!(hint, Hint::Refresh { .. });
+    assert!(driver.hints.iter().any(is_refresh));
+    driver.adopt(3, &[]);
+    driver.pass(Duration::from_millis(30));
+    assert_eq!(asked(&driver), [1; 3]);
+    for port in 7000..7003 {
+        driver.reply(port, ":1\r\n");
+    }
+    assert_eq!(driver.output(client), ":3\r\n");
+    // Nobody can say more: what is known has to do.
+    half(&mut driver, 4);
+    driver.send(client, "DBSIZE");
+    driver.pass(Duration::from_millis(900));
+    assert_eq!(asked(&driver), [1; 3]);
+    driver.pass(Duration::from_millis(200));
+    assert_eq!(asked(&driver), [2; 3]);
+    for port in 7000..7003 {
+        driver.reply(port, ":1\r\n");
+    }
+    assert_eq!(driver.output(client), ":3\r\n");
+    driver.engine.check_nothing_left();
 }

@@ -223,3 +223,42 @@ fn failed_probes_leave_the_node_as_it_was() {
     driver.send(client, "GET k");
     assert_eq!(driver.requests(node), ["SET k 1", "GET k"]);
 }
+
+#[test]
+fn very_many_links_are_not_looked_at_in_each_tick() {
+    let mut driver = Driver::new();
+    for _ in 0..300 {
+        let client = driver.client();
+        driver.send(client, "BLPOP k 0");
+    }
+    let looks = driver.engine.looks;
+    for _ in 0..200 {
+        driver.pass(Duration::from_millis(5));
+    }
+    let looks = driver.engine.looks - looks;
+    assert!((15..=30).contains(&looks), "{looks} in a second");
+}
+
+#[test]
+fn a_silent_node_is_given_up_in_time_among_very_many_links_hl1() {
+    let mut driver = Driver::new();
+    let (waiting, stuck) = (driver.owner("k"), driver.client());
+    for _ in 0..300 {
+        let client = driver.client();
+        driver.send(client, "BLPOP k 0");
+    }
+    let (first, second) = driver.two_keys_on_two_nodes();
+    let key = if driver.owner(&first) == waiting {
+        second
+    } else {
+        first
+    };
+    driver.send(stuck, &format!("INCR {key}"));
+    driver.mute = true;
+    for _ in 0..4_900 / 100 {
+        driver.pass(Duration::from_millis(100));
+    }
+    assert_eq!(driver.output(stuck), "");
+    driver.pass(Duration::from_millis(250));
+    assert_eq!(driver.output(stuck), UNCERTAIN);
+}

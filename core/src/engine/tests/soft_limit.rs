@@ -85,6 +85,8 @@ fn a_soft_limit_of_nothing_is_none_and_can_be_set_later_d13() {
         soft_bytes: KIB,
         soft_time: SECOND,
         pause_bytes: KIB,
+        pubsub_hard_bytes: KIB,
+        pubsub_soft_bytes: KIB,
     };
     driver.engine.set_output_limits(limits);
     assert_eq!(

@@ -1,16 +1,13 @@
 //! MULTI, EXEC, DISCARD: one request for one node, executed as a whole or not at all [M1]-[M9].
 
-use std::time::Duration;
-
 use super::driver::{Driver, bulk};
-use super::failures::UNCERTAIN;
 use crate::engine::SessionKey;
 use crate::resp::Protocol;
 
-const OK: &str = "+OK\r\n";
-const QUEUED: &str = "+QUEUED\r\n";
-const UNIT: [&str; 4] = ["MULTI", "SET k 1", "GET k", "EXEC"];
-const BROKEN: &str = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+pub(super) const OK: &str = "+OK\r\n";
+pub(super) const QUEUED: &str = "+QUEUED\r\n";
+pub(super) const UNIT: [&str; 4] = ["MULTI", "SET k 1", "GET k", "EXEC"];
+pub(super) const BROKEN: &str = "-EXECABORT Transaction discarded because of previous errors.\r\n";
 
 /// What `command` is answered with at once.
 fn ask(driver: &mut Driver, client: SessionKey, command: &str) -> String {
@@ -19,7 +16,7 @@ fn ask(driver: &mut Driver, client: SessionKey, command: &str) -> String {
 }
 
 /// SET and GET of `k` in a transaction, up to EXEC.
-fn transaction(driver: &mut Driver) -> SessionKey {
+pub(super) fn transaction(driver: &mut Driver) -> SessionKey {
     let client = driver.client();
     assert_eq!(ask(driver, client, "MULTI"), OK);
     assert_eq!(ask(driver, client, "SET k 1"), QUEUED);
@@ -28,12 +25,12 @@ fn transaction(driver: &mut Driver) -> SessionKey {
 }
 
 /// What a node says to [`UNIT`] when it executes it.
-fn executed() -> String {
+pub(super) fn executed() -> String {
     [OK, QUEUED, QUEUED, "*2\r\n", OK, &bulk("1")].concat()
 }
 
 /// What a node says to [`UNIT`] when it has `error` against each of its commands.
-fn aborted(error: &str) -> String {
+pub(super) fn aborted(error: &str) -> String {
     let aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n";
     [OK, error, error, aborted].concat()
 }
@@ -86,6 +83,10 @@ fn a_refused_command_breaks_the_transaction_m2() {
         (format!("GET {there}"), cross),
         (format!("MGET {here} {there}"), cross),
         (
+            "CONFIG SET a b".to_owned(),
+            "-ERR proxy: command 'config|set' is not supported through this proxy\r\n",
+        ),
+        (
             "DBSIZE".to_owned(),
             "-ERR proxy: command 'dbsize' is not allowed in a transaction\r\n",
         ),
@@ -128,6 +129,8 @@ fn exec_with_arguments_is_the_end_of_the_transaction() {
         ask(&mut driver, client, "EXEC"),
         "-ERR EXEC without MULTI\r\n"
     );
+    // The servers say the same where there is none.
+    assert_eq!(ask(&mut driver, client, "EXEC now"), aborted);
 }
 
 #[test]
@@ -213,143 +216,6 @@ fn a_transaction_without_keys_goes_to_some_primary_m7() {
     assert_eq!(nodes.len(), 1);
     driver.reply(nodes[0], "+OK\r\n+QUEUED\r\n*1\r\n:0\r\n");
     assert_eq!(driver.output(client), "*1\r\n:0\r\n");
-}
-
-#[test]
-fn a_transaction_for_a_slot_that_has_moved_is_sent_there_whole_m5() {
-    for at_exec in [false, true] {
-        let mut driver = Driver::new();
-        let node = driver.owner("k");
-        let target = if node == 7000 { 7001 } else { 7000 };
-        let slot = crate::slot::Slot::of_key(b"k").get();
-        let client = transaction(&mut driver);
-        driver.send(client, "EXEC");
-        let moved = format!("-MOVED {slot} 127.0.0.1:{target}\r\n");
-        let said = if at_exec {
-            [OK, QUEUED, QUEUED, &moved].concat()
-        } else {
-            aborted(&moved)
-        };
-        driver.reply(node, &said);
-        assert_eq!(driver.output(client), "");
-        assert_eq!(driver.all_requests(target), UNIT);
-        driver.reply(target, &executed());
-        assert_eq!(driver.output(client), "*2\r\n+OK\r\n$1\r\n1\r\n");
-        driver.engine.check_invariants();
-    }
-}
-
-#[test]
-fn a_transaction_in_a_slot_that_moves_is_asked_for_m5() {
-    let mut driver = Driver::new();
-    let node = driver.owner("k");
-    let target = if node == 7000 { 7001 } else { 7000 };
-    let slot = crate::slot::Slot::of_key(b"k").get();
-    let client = transaction(&mut driver);
-    driver.send(client, "EXEC");
-    driver.reply(
-        node,
-        &aborted(&format!("-ASK {slot} 127.0.0.1:{target}\r\n")),
-    );
-    let expected = [&["ASKING"][..], &UNIT].concat();
-    assert_eq!(driver.all_requests(target), expected);
-    driver.reply(target, &[OK, &executed()].concat());
-    assert_eq!(driver.output(client), "*2\r\n+OK\r\n$1\r\n1\r\n");
-}
-
-#[test]
-fn what_a_node_has_against_a_command_is_said_at_exec_m5() {
-    let mut driver = Driver::new();
-    let node = driver.owner("k");
-    let client = transaction(&mut driver);
-    driver.send(client, "EXEC");
-    let slot = crate::slot::Slot::of_key(b"k").get();
-    let moved = format!("-MOVED {slot} 127.0.0.1:7000\r\n");
-    let oom = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
-    driver.reply(node, &[OK, &moved, oom, BROKEN].concat());
-    let expected = "-EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.\r\n";
-    assert_eq!(driver.output(client), expected);
-    assert_eq!(driver.all_requests(7000), Vec::<String>::new());
-}
-
-#[test]
-fn a_transaction_that_was_not_written_whole_is_sent_again_m6() {
-    let mut driver = Driver::new();
-    let node = driver.owner("k");
-    let other = driver.client();
-    driver.send(other, "GET k");
-    driver.reply(node, &bulk("v"));
-    let client = transaction(&mut driver);
-    let whole = UNIT.map(super::driver::encode).concat();
-    driver.mute = true;
-    driver.send_with_slow_node(client, "EXEC", whole.len() - 1);
-    driver.mute = false;
-    driver.cut(node);
-    assert_eq!(driver.output(client), "");
-    driver.pass(Duration::from_millis(200));
-    assert_eq!(driver.all_requests(node), UNIT);
-    driver.cut(node);
-    assert_eq!(driver.output(client), UNCERTAIN);
-}
-
-#[test]
-fn a_transaction_follows_what_came_before_and_holds_what_comes_behind_m8() {
-    let mut driver = Driver::new();
-    let (here, there) = driver.two_keys_on_two_nodes();
-    let (first, second) = (driver.owner(&here), driver.owner(&there));
-    let client = driver.client();
-    for command in [
-        format!("GET {here}"),
-        "MULTI".to_owned(),
-        format!("SET {there} 1"),
-        "EXEC".to_owned(),
-        format!("GET {here}"),
-    ] {
-        driver.send(client, &command);
-    }
-    assert_eq!(driver.requests(first), [format!("GET {here}")]);
-    assert_eq!(driver.connections_to(second), 0);
-    driver.reply(first, &bulk("v"));
-    assert_eq!(driver.all_requests(second).len(), 3);
-    assert_eq!(driver.requests(first).len(), 1, "what is behind it waits");
-    driver.reply(second, &[OK, QUEUED, "*1\r\n", OK].concat());
-    driver.reply(first, &bulk("w"));
-    let expected = [&bulk("v"), OK, QUEUED, "*1\r\n", OK, &bulk("w")].concat();
-    assert_eq!(driver.output(client), expected);
-}
-
-#[test]
-fn a_late_transaction_is_uncertain_and_its_replies_are_nobody_elses_d8() {
-    let mut driver = Driver::with(|limits| limits.request_timeout = Duration::from_secs(1));
-    let node = driver.owner("k");
-    let client = transaction(&mut driver);
-    driver.send(client, "EXEC");
-    driver.pass(Duration::from_millis(1500));
-    assert!(
-        driver
-            .output(client)
-            .starts_with("-UNCERTAIN proxy: timeout")
-    );
-    driver.send(client, "GET k");
-    driver.reply_where_asked(node, &[&executed(), &bulk("2")[..]].concat());
-    assert_eq!(driver.output(client), bulk("2"));
-    driver.engine.check_invariants();
-}
-
-/// Simulation: what a node had against a transaction that nobody waited for any more was taken for said of the next one.
-#[test]
-fn what_is_said_of_a_late_transaction_is_not_said_of_the_next_one_d8() {
-    let mut driver = Driver::with(|limits| limits.request_timeout = Duration::from_secs(1));
-    let node = driver.owner("k");
-    let late = transaction(&mut driver);
-    driver.send(late, "EXEC");
-    driver.pass(Duration::from_millis(1500));
-    let next = transaction(&mut driver);
-    driver.send(next, "EXEC");
-    let oom = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
-    let unsaid = [OK, QUEUED, QUEUED, BROKEN].concat();
-    driver.reply_where_asked(node, &[aborted(oom), unsaid].concat());
-    assert_eq!(driver.output(next), BROKEN);
 }
 
 #[test]
@@ -475,34 +341,6 @@ fn what_the_proxy_answers_in_a_transaction_is_bounded_m4() {
     assert!((10_000..20_000).contains(&length), "{length}");
     let reason = driver.engine.must_close(client);
     assert_eq!(reason, Some(crate::metrics::CloseReason::OutputLimit));
-}
-
-#[test]
-fn a_long_transaction_is_refused_as_one_m5() {
-    let mut driver = Driver::new();
-    let node = driver.owner("k");
-    let client = driver.client();
-    let count = 2_000;
-    let whole = [vec!["MULTI"], vec!["INCR k"; count], vec!["EXEC"]].concat();
-    let bytes: Vec<u8> = whole.into_iter().flat_map(super::driver::encode).collect();
-    driver.send_raw(client, &bytes);
-    let oom = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
-    driver.reply(node, &[OK, &oom.repeat(count), BROKEN].concat());
-    let because = ["because of: ", &oom[1..]].concat();
-    assert!(driver.output(client).ends_with(&because));
-}
-
-#[test]
-fn a_node_that_refuses_multi_makes_the_fate_uncertain() {
-    let mut driver = Driver::new();
-    let node = driver.owner("k");
-    let client = transaction(&mut driver);
-    driver.send(client, "EXEC");
-    let refused = "-NOPERM this user has no permissions to run the 'multi' command\r\n";
-    let replies = [refused, OK, &bulk("1"), "-ERR EXEC without MULTI\r\n"].concat();
-    driver.reply(node, &replies);
-    let said = driver.output(client);
-    assert!(said.starts_with("-UNCERTAIN proxy: the node refused MULTI"));
 }
 
 #[test]

@@ -84,6 +84,34 @@ fn what_follows_a_big_argument_is_sent_with_the_end() {
 }
 
 #[test]
+fn what_was_sent_on_of_a_refused_request_is_not_the_beginning_of_the_next_one() {
+    let mut driver = driver();
+    let client = driver.client();
+    driver.send(client, "SUBSCRIBE a");
+    let home = driver.feeds()[0];
+    driver.say(home, b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
+    driver.output(client);
+    let elsewhere = |key: &&str| driver.owner(key) != home;
+    let key = ["k", "l", "m", "n"].into_iter().find(elsewhere).unwrap();
+    let node = driver.owner(key);
+    let (_, bytes, middle) = set(key);
+    driver.send_raw(client, &bytes[..50]);
+    driver.send_raw(client, &bytes[50..middle]);
+    assert!(!driver.part_of_request(node).is_empty(), "it is sent on");
+    // Refused, as its client has a subscription; the next one is as long, and is not.
+    let next = format!("SET {key} {}", "x".repeat(3 * BIG / 23 * 23));
+    let mut rest = bytes[middle..].to_vec();
+    rest.extend(encode("UNSUBSCRIBE"));
+    rest.extend(encode(&next));
+    driver.send_raw(client, &rest);
+    let sent = driver.all_requests(node);
+    assert!(sent.contains(&next), "{sent:?}");
+    driver.reply_where_asked(node, "+OK\r\n");
+    let output = driver.output(client);
+    assert!(output.ends_with(":0\r\n+OK\r\n"), "{output}");
+}
+
+#[test]
 fn a_request_on_the_same_key_waits_for_it_on_the_other_link() {
     let mut driver = driver();
     let node = driver.owner("k");

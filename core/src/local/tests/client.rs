@@ -202,6 +202,19 @@ fn kill_by_address() {
 }
 
 #[test]
+fn subscribers_are_clients_of_their_own_kind() {
+    let mut client = Fixture::with(three_clients);
+    let known = &client.env.subscriptions;
+    known.borrow_mut().extend([(1, [2, 1, 3]), (8, [0; 3])]);
+    assert_eq!(ids(&client.run("CLIENT LIST TYPE pubsub")), ["1"]);
+    assert_eq!(ids(&client.run("CLIENT LIST TYPE normal")), ["5", "8"]);
+    let line = client.run("CLIENT LIST ID 1");
+    assert!(line.contains(" flags=P"), "{line}");
+    assert!(line.contains(" sub=2 psub=1 ssub=3 "), "{line}");
+    assert_eq!(client.run("CLIENT KILL TYPE pubsub"), ":1\r\n");
+}
+
+#[test]
 fn kill_by_filters_spares_the_caller_unless_told() {
     for (filters, reply, killed, suicide) in [
         ("ID 99", ":0\r\n", &[][..], false),
@@ -334,4 +347,73 @@ fn maintenance_notices_are_an_unknown_subcommand() {
         Fixture::new().run("CLIENT MAINT_NOTIFICATIONS ON"),
         "-ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.\r\n"
     );
+}
+
+/// [B9]
+#[test]
+fn unblock_tells_whether_the_client_waited() {
+    let mut client = Fixture::new();
+    let refused = "-NOPERM proxy: admin commands are disabled\r\n";
+    assert_eq!(client.run("CLIENT UNBLOCK 8"), refused);
+    client.env.listener.admin_commands = true;
+    client.env.client_waits(8, true);
+    for (command, reply) in [
+        (
+            "CLIENT UNBLOCK 8 SOON",
+            "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n",
+        ),
+        (
+            "CLIENT UNBLOCK x",
+            "-ERR value is not an integer or out of range\r\n",
+        ),
+        (
+            "CLIENT UNBLOCK 8 ERROR more",
+            "-ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.\r\n",
+        ),
+        ("CLIENT UNBLOCK -8", ":0\r\n"),
+        ("CLIENT UNBLOCK 9", ":0\r\n"),
+        ("CLIENT UNBLOCK 8 error", ":1\r\n"),
+        ("CLIENT UNBLOCK 8 TIMEOUT", ":0\r\n"),
+    ] {
+        assert_eq!(client.run(command), reply, "{command}");
+    }
+    let unblocked = [(9, false), (8, true), (8, false)];
+    assert_eq!(client.env.unblocked.borrow().as_slice(), unblocked);
+}
+
+#[test]
+fn a_client_that_waits_has_a_flag() {
+    let mut client = Fixture::new();
+    client.env.client_changed(&new_client(5, false));
+    client.env.client_waits(5, true);
+    assert_eq!(client.run("CLIENT INFO"), bulk(&line(5, "", "b", 2)));
+}
+
+#[test]
+fn u15_pause_is_checked_as_by_the_servers() {
+    let mut client = Fixture::with(|env| env.listener.admin_commands = true);
+    for (arguments, error) in [
+        ("abc", "-ERR timeout is not an integer or out of range\r\n"),
+        ("-1", "-ERR timeout is negative\r\n"),
+        ("9223372036854775807", "-ERR timeout is out of range\r\n"),
+        ("x y", "-ERR CLIENT PAUSE mode must be WRITE or ALL\r\n"),
+    ] {
+        assert_eq!(client.run(&format!("CLIENT PAUSE {arguments}")), error);
+    }
+    assert!(client.run("CLIENT PAUSE 1 ALL x").starts_with("-ERR "));
+    assert_eq!(client.outcome, LocalOutcome::Reply);
+    for (arguments, writes_only) in [("20", false), ("20 all", false), ("20 write", true)] {
+        assert_eq!(client.run(&format!("CLIENT PAUSE {arguments}")), "+OK\r\n");
+        assert_eq!(client.outcome, LocalOutcome::PauseChanged);
+        let pause = client.env.paused.get().unwrap();
+        assert_eq!(pause.writes_only, writes_only);
+        assert_eq!(pause.until.as_micros(), 20_000);
+    }
+    assert_eq!(client.run("CLIENT UNPAUSE"), "+OK\r\n");
+    assert_eq!(client.env.paused.get(), None);
+    client.env.listener.admin_commands = false;
+    for command in ["CLIENT PAUSE 1", "CLIENT UNPAUSE"] {
+        let refusal = "-NOPERM proxy: admin commands are disabled\r\n";
+        assert_eq!(client.run(command), refusal);
+    }
 }

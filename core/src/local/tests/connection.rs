@@ -1,8 +1,10 @@
 //! PING to HELLO.
 
+use std::cell::RefCell;
+
 use super::fixture::Fixture;
 use crate::local::testing::TestEnvironment;
-use crate::local::{ClusterEmulation, LocalOutcome, Secret};
+use crate::local::{ClusterEmulation, Databases, LocalOutcome, Secret};
 use crate::resp::Protocol;
 use crate::session::client_state::ReplyMode;
 
@@ -58,13 +60,40 @@ fn n22_select_knows_database_0_only() {
             "-ERR SELECT is not allowed in cluster mode\r\n"
         );
     }
-    for index in ["x", "99999999999999999999", "4294967296", ""] {
+    assert_eq!(
+        client.run("SELECT 4294967296"),
+        "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n"
+    );
+    for index in ["x", "99999999999999999999", "+1", ""] {
         assert_eq!(
             client.run(&format!("SELECT {index}")),
             NOT_AN_INTEGER,
             "{index:?}"
         );
     }
+}
+
+#[test]
+fn n21_select_chooses_one_of_the_databases_the_servers_have() {
+    let mut client = Fixture::new();
+    client.env.databases = RefCell::new(Some(Databases {
+        count: 4,
+        refusal: "ERR DB index is out of range".into(),
+    }));
+    for (index, reply) in [
+        ("3", "+OK\r\n"),
+        ("4", "-ERR DB index is out of range\r\n"),
+        ("-1", "-ERR DB index is out of range\r\n"),
+        ("70000", "-ERR DB index is out of range\r\n"),
+        ("x", NOT_AN_INTEGER),
+    ] {
+        assert_eq!(client.run(&format!("SELECT {index}")), reply, "{index}");
+        assert_eq!(client.client.database, 3, "an error changes nothing");
+    }
+    assert!(client.run("CLIENT INFO").contains(" db=3 "));
+    assert!(client.run("CONFIG GET databases").ends_with("$1\r\n4\r\n"));
+    assert_eq!(client.run("RESET"), "+RESET\r\n");
+    assert!(client.run("CLIENT INFO").contains(" db=0 "));
 }
 
 #[test]

@@ -71,8 +71,8 @@ fn sections_are_separated_and_in_the_servers_order() {
     let both = text(&mut client, "INFO REPLICATION clients nosuch clients");
     assert_eq!(
         both,
-        "# Clients\r\nconnected_clients:3\r\nblocked_clients:0\r\ntracking_clients:0\r\n\r\n# Replication\r\nrole:master\r\n\
-         connected_slaves:0\r\n"
+        "# Clients\r\nconnected_clients:3\r\nblocked_clients:0\r\ntracking_clients:0\r\npaused_reason:none\r\n\
+         paused_actions:none\r\npaused_timeout_milliseconds:0\r\n\r\n# Replication\r\nrole:master\r\nconnected_slaves:0\r\n"
     );
     let all = text(&mut client, "INFO");
     let titles: Vec<&str> = all
@@ -243,6 +243,8 @@ fn config_get_shows_the_limits_as_the_servers_word_them() {
             soft_bytes: 64 << 20,
             soft_time: Duration::from_secs(60),
             pause_bytes: 1 << 20,
+            pubsub_hard_bytes: 32 << 20,
+            pubsub_soft_bytes: 8 << 20,
         });
     });
     for (name, value) in [
@@ -250,7 +252,7 @@ fn config_get_shows_the_limits_as_the_servers_word_them() {
         ("timeout", "2"),
         (
             "client-output-buffer-limit",
-            "normal 268435456 67108864 60 slave 0 0 0 pubsub 268435456 67108864 60",
+            "normal 268435456 67108864 60 slave 0 0 0 pubsub 33554432 8388608 60",
         ),
     ] {
         assert_eq!(

@@ -123,6 +123,10 @@ fn acl_cat_lists_categories_and_what_the_proxy_offers_of_them() {
         client.run("ACL CAT nosuch"),
         "-ERR Unknown category 'nosuch'\r\n"
     );
+    assert_eq!(
+        client.run("ACL CAT no\0such"),
+        "-ERR Unknown category 'no'\r\n"
+    );
     let transactions = client.run("ACL CAT transaction");
     assert!(transactions.contains("$5\r\nwatch\r\n"));
     let dangerous = client.run("ACL CAT DANGEROUS");
@@ -131,4 +135,32 @@ fn acl_cat_lists_categories_and_what_the_proxy_offers_of_them() {
         client.run("ACL CAT a b"),
         "-ERR unknown subcommand or wrong number of arguments for 'CAT'. Try ACL HELP.\r\n"
     );
+}
+
+#[test]
+fn slow_requests_are_the_samples_of_the_one_event() {
+    use crate::slowlog::SlowRequest;
+    let mut client = Fixture::new();
+    for (unix_seconds, micros) in [(1_699_999_997, 30_900), (1_699_999_998, 12_000)] {
+        client.env.slow_log.borrow_mut().note(SlowRequest {
+            unix_seconds,
+            micros,
+            args: Vec::new(),
+            client: client.client.remote,
+            client_name: Vec::new(),
+            course: String::new(),
+        });
+    }
+    let history = "*2\r\n*2\r\n:1699999997\r\n:30\r\n*2\r\n:1699999998\r\n:12\r\n";
+    assert_eq!(client.run("LATENCY HISTORY command"), history);
+    assert_eq!(client.run("LATENCY HISTORY Command"), "*0\r\n");
+    let latest = "*1\r\n*4\r\n$7\r\ncommand\r\n:1699999998\r\n:12\r\n:30\r\n";
+    assert_eq!(client.run("LATENCY LATEST"), latest);
+    assert!(client.run("LATENCY GRAPH command").contains("\n32\nss\n"));
+    let report = client.run("LATENCY DOCTOR");
+    assert!(report.contains("1. command: 2 latency spikes"), "{report}");
+    assert_eq!(client.run("SLOWLOG RESET"), "+OK\r\n");
+    assert_eq!(client.run("LATENCY RESET other"), ":0\r\n");
+    assert_eq!(client.run("LATENCY RESET command command"), ":1\r\n");
+    assert_eq!(client.run("LATENCY LATEST"), "*0\r\n");
 }

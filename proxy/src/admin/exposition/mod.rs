@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{Label, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use slotway_core::command::TABLE;
+use slotway_core::command::{CommandId, TABLE};
 use slotway_core::metrics::names::{self, Metric, MetricKind};
 use slotway_core::metrics::{
     CloseReason, Histogram, Outcome, RedirectKind, RetryReason, WorkerMetrics, WorkerReport,
@@ -38,6 +38,10 @@ pub(super) struct Scrape<'a> {
     pub(super) accept_pauses: u64,
     /// Configurations read anew, by result.
     pub(super) reloads: &'a [(&'static str, u64)],
+    /// Commands learned from the servers.
+    pub(super) learned_commands: usize,
+    /// Times that primaries were found to disagree about one of them.
+    pub(super) command_conflicts: u64,
     /// The answer of `/readyz`.
     pub(super) ready: bool,
     /// Threads that serve clients.
@@ -107,6 +111,7 @@ fn sum(workers: &[(usize, Box<WorkerReport>)]) -> WorkerMetrics {
             (&mut total.held, part.held),
             (&mut total.timed_out, part.timed_out),
             (&mut total.split, part.split),
+            (&mut total.messages, part.messages),
             (&mut total.links_opened, part.links_opened),
             (&mut total.links_lost, part.links_lost),
         ] {
@@ -165,6 +170,16 @@ impl Page {
         self.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
         self.gauge(&names::READY, &[], u64::from(scrape.ready));
         self.gauge(&names::WORKERS, &[], scrape.worker_count as u64);
+        self.gauge(
+            &names::LEARNED_COMMANDS,
+            &[],
+            scrape.learned_commands as u64,
+        );
+        self.counter(
+            &names::LEARNED_COMMAND_CONFLICTS,
+            &[],
+            scrape.command_conflicts,
+        );
         for (result, count) in scrape.reloads {
             self.counter(&names::CONFIG_RELOADS, &[result], *count);
         }
@@ -186,11 +201,13 @@ impl Page {
 
     fn requests(&self, scrape: &Scrape<'_>, total: &WorkerMetrics) {
         // Only commands that were used: some 400 names times six outcomes of zeros help nobody.
-        for (spec, counters) in TABLE.iter().zip(&total.commands) {
+        let names = TABLE.iter().map(|spec| spec.name);
+        let names = names.chain([CommandId::LEARNED_LABEL]);
+        for (name, counters) in names.zip(&total.commands) {
             for outcome in Outcome::ALL {
                 let count = counters.outcomes[outcome.index()];
                 if count > 0 {
-                    self.counter(&names::COMMANDS, &[spec.name, outcome.label()], count);
+                    self.counter(&names::COMMANDS, &[name, outcome.label()], count);
                 }
             }
         }
@@ -201,6 +218,7 @@ impl Page {
         );
         self.counter(&names::REQUESTS_HELD, &[], total.held);
         self.counter(&names::REQUESTS_SPLIT, &[], total.split);
+        self.counter(&names::PUBSUB_MESSAGES, &[], total.messages);
         self.counter(&names::REQUESTS_PARKED, &[], total.parked);
         self.counter(&names::REQUEST_TIMEOUTS, &[], total.timed_out);
         for kind in RedirectKind::ALL {
@@ -229,12 +247,19 @@ impl Page {
             &[],
             now(|report| report.in_flight),
         );
+        self.gauge(&names::BLOCKED_CLIENTS, &[], now(|report| report.blocked));
+        self.gauge(
+            &names::UPSTREAM_PRIVATE,
+            &[],
+            now(|report| report.private_links),
+        );
         self.gauge(
             &names::PARKED_REQUESTS,
             &[],
             now(|report| report.parked_now),
         );
         self.gauge(&names::PARKED_BYTES, &[], now(|report| report.parked_bytes));
+        self.gauge(&names::PUBSUB_TOPICS, &[], now(|report| report.topics));
         self.gauge(
             &names::DOWNSTREAM_REPLY_BYTES,
             &[],

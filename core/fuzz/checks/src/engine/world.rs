@@ -135,7 +135,7 @@ impl World {
                 }
             }
             Action::Drop { size, .. } => self.engine.on_dropped(size),
-            Action::ResumeLink(_) | Action::Hint(_) => {}
+            Action::ResumeLink(_) | Action::Hint(_) | Action::Script(_) => {}
         }
     }
 

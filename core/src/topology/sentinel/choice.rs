@@ -1,0 +1,109 @@
+//! Which primary enough Sentinels agree on [N12].
+
+use super::super::Address;
+use super::Report;
+
+/// The primary that the Sentinels name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Where it is.
+    pub primary: Address,
+    /// Its `run_id`, if any of them knows it.
+    pub run_id: Option<String>,
+    /// Of the configuration that names it.
+    pub config_epoch: u64,
+    /// How many of them name it in that configuration.
+    pub votes: usize,
+}
+
+/// Why no primary is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoChoice {
+    /// No Sentinel has answered with a primary.
+    #[error("no Sentinel names a primary")]
+    NoReport,
+    /// They do not agree, or too few of them answer.
+    #[error("{agreed} of {needed} Sentinels agree on the primary")]
+    NoQuorum {
+        /// So many name the same one, at most.
+        agreed: usize,
+        /// So many have to.
+        needed: usize,
+    },
+}
+
+/// What a choice is made by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
+    /// How many Sentinels the operator has named.
+    pub configured: usize,
+    /// How many have to agree; more than half of those there are, if that is not given.
+    pub quorum: Option<usize>,
+    /// The configuration that names the primary in use; 0 if there is none.
+    pub current_epoch: u64,
+}
+
+/// The address that enough of `reports`, one of each Sentinel that answered, name in the newest configuration for which that is so.
+///
+/// While fewer answer than have to agree, all of them are enough for what is not older than the configuration in use: no more than
+/// a failover does an outage of the Sentinels stop the service.
+///
+/// Sentinels in TILT count only if no other one answers [N26].
+///
+/// # Errors
+/// If nobody answered, or not enough agree.
+pub fn choose(reports: &[Report], terms: Terms) -> Result<Choice, NoChoice> {
+    let sound = reports.iter().filter(|report| !report.tilted);
+    let mut counted: Vec<&Report> = sound.collect();
+    if counted.is_empty() {
+        counted = reports.iter().collect();
+    }
+    if counted.is_empty() {
+        return Err(NoChoice::NoReport);
+    }
+    let wanted = terms
+        .quorum
+        .unwrap_or_else(|| majority(&counted, terms.configured));
+    let needed = wanted.min(counted.len());
+    let votes_of = |report: &Report| {
+        let same = |other: &&&Report| {
+            other.primary == report.primary && other.config_epoch == report.config_epoch
+        };
+        counted.iter().filter(same).count()
+    };
+    let agreed = counted.iter().map(|report| votes_of(report)).max();
+    let newest = counted
+        .iter()
+        .filter(|report| match votes_of(report) {
+            votes if votes >= wanted => true,
+            votes => votes >= needed && report.config_epoch >= terms.current_epoch,
+        })
+        .max_by_key(|report| {
+            (
+                report.config_epoch,
+                votes_of(report),
+                report.run_id.is_some(),
+            )
+        });
+    let Some(newest) = newest else {
+        return Err(NoChoice::NoQuorum {
+            agreed: agreed.unwrap_or_default(),
+            needed: wanted,
+        });
+    };
+    Ok(Choice {
+        primary: newest.primary.clone(),
+        run_id: newest.run_id.clone(),
+        config_epoch: newest.config_epoch,
+        votes: votes_of(newest),
+    })
+}
+
+/// More than half of the Sentinels there are. A Sentinel that was set up anew and knows nobody does not make them fewer, and one that
+/// claims to know thousands does not make a choice impossible: what the most of them claim counts.
+fn majority(reports: &[&Report], configured: usize) -> usize {
+    let mut claimed: Vec<usize> = reports.iter().map(|report| report.sentinels).collect();
+    claimed.sort_unstable();
+    let median = claimed.get(claimed.len() / 2).copied();
+    median.unwrap_or_default().max(configured) / 2 + 1
+}

@@ -1,0 +1,248 @@
+use super::*;
+use crate::resp::{Value, parse_value};
+
+const RUN_ID: &str = "7e8760495f6953a103ef82a394e018f6de363f02";
+
+fn at(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+fn report(primary: &str, config_epoch: u64, sentinels: usize) -> Report {
+    Report {
+        primary: at(primary),
+        run_id: None,
+        config_epoch,
+        sentinels,
+        tilted: false,
+    }
+}
+
+fn chosen(reports: &[Report], terms: Terms) -> Result<String, NoChoice> {
+    choose(reports, terms).map(|choice| choice.primary.to_string())
+}
+
+fn bulk<'a>(words: &[&'a str]) -> Value<'a> {
+    Value::Array(
+        words
+            .iter()
+            .map(|word| Value::Bulk(word.as_bytes()))
+            .collect(),
+    )
+}
+
+fn state<'a>(port: &'a str, epoch: &'a str) -> Value<'a> {
+    bulk(&[
+        "name",
+        "m",
+        "ip",
+        "10.0.0.1",
+        "port",
+        port,
+        "runid",
+        RUN_ID,
+        "flags",
+        "master",
+        "config-epoch",
+        epoch,
+        "num-slaves",
+        "2",
+        "num-other-sentinels",
+        "2",
+        "quorum",
+        "2",
+    ])
+}
+
+#[test]
+fn n11_reads_the_primary_with_its_epoch() {
+    let report = parse_primary(&state("6379", "7"), &bulk(&["10.0.0.1", "6379"]), false).unwrap();
+    assert_eq!(
+        report,
+        Report {
+            primary: at("10.0.0.1:6379"),
+            run_id: Some(RUN_ID.to_owned()),
+            config_epoch: 7,
+            sentinels: 3,
+            tilted: false,
+        }
+    );
+}
+
+#[test]
+fn n13_a_node_that_is_being_promoted_has_not_the_run_id_of_the_former_primary() {
+    let report = parse_primary(&state("6379", "8"), &bulk(&["10.0.0.2", "6379"]), true).unwrap();
+    assert_eq!(report.primary, at("10.0.0.2:6379"));
+    assert_eq!(report.run_id, None);
+    assert!(report.tilted);
+}
+
+#[test]
+fn n11_a_service_nobody_knows_is_told_apart_from_a_broken_reply() {
+    let unknown = Value::Error(b"ERR No such master with that name");
+    let parsed = parse_primary(&unknown, &Value::Null, false);
+    assert_eq!(parsed, Err(ReplyProblem::UnknownService));
+    assert_eq!(parse_sentinels(&unknown), Err(ReplyProblem::UnknownService));
+    let odd = Value::Integer(3);
+    assert_eq!(
+        parse_primary(&odd, &bulk(&["10.0.0.1", "1"]), false),
+        Err(ReplyProblem::Shape)
+    );
+    assert_eq!(parse_sentinels(&odd), Err(ReplyProblem::Shape));
+}
+
+#[test]
+fn n20_addresses_nobody_can_connect_to_are_refused() {
+    for (host, port) in [("", "6379"), ("?", "6379"), ("10.0.0.1", "0")] {
+        let parsed = parse_primary(&state("6379", "1"), &bulk(&[host, port]), false);
+        assert!(
+            matches!(parsed, Err(ReplyProblem::Address(_))),
+            "{host}:{port}"
+        );
+    }
+}
+
+#[test]
+fn n19_names_and_maps_are_understood() {
+    let bytes = b"*1\r\n%3\r\n$2\r\nip\r\n$9\r\nsentinel2\r\n$4\r\nport\r\n$5\r\n26379\r\n$5\r\nflags\r\n$8\r\nsentinel\r\n";
+    let (value, _) = parse_value(bytes).unwrap().unwrap();
+    assert_eq!(parse_sentinels(&value), Ok(vec![at("sentinel2:26379")]));
+}
+
+#[test]
+fn n26_tilt_is_read_from_info() {
+    assert!(is_tilted(
+        b"# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:1\r\n"
+    ));
+    assert!(!is_tilted(
+        b"# Sentinel\r\nsentinel_tilt:0\r\nsentinel_tilt_since_seconds:-1\r\n"
+    ));
+}
+
+#[test]
+fn n12_the_newest_configuration_that_a_majority_names_wins() {
+    let terms = Terms {
+        configured: 3,
+        ..Terms::default()
+    };
+    let (old, new) = (report("10.0.0.1:1", 4, 3), report("10.0.0.2:1", 5, 3));
+    let agree = [old.clone(), new.clone(), new.clone()];
+    assert_eq!(chosen(&agree, terms).unwrap(), "10.0.0.2:1");
+    // The leader of a failover is ahead of the others for a moment.
+    let ahead = [old.clone(), old.clone(), new.clone()];
+    assert_eq!(chosen(&ahead, terms).unwrap(), "10.0.0.1:1");
+    // One that was cut off comes back.
+    let behind = [old, new.clone(), new];
+    assert_eq!(chosen(&behind, terms).unwrap(), "10.0.0.2:1");
+}
+
+#[test]
+fn n12_one_that_lies_is_outvoted_whatever_it_claims() {
+    let terms = Terms {
+        configured: 3,
+        ..Terms::default()
+    };
+    let honest = report("10.0.0.1:1", 4, 3);
+    for liar in [
+        report("6.6.6.6:1", 99, 1),
+        report("6.6.6.6:1", 99, 1_000_000),
+    ] {
+        let reports = [honest.clone(), liar, honest.clone()];
+        assert_eq!(chosen(&reports, terms).unwrap(), "10.0.0.1:1");
+    }
+}
+
+#[test]
+fn n12_two_that_do_not_agree_choose_nobody() {
+    let terms = Terms {
+        configured: 3,
+        ..Terms::default()
+    };
+    let reports = [report("10.0.0.1:1", 4, 3), report("10.0.0.2:1", 5, 3)];
+    assert_eq!(
+        chosen(&reports, terms),
+        Err(NoChoice::NoQuorum {
+            agreed: 1,
+            needed: 2
+        })
+    );
+    assert_eq!(chosen(&[], terms), Err(NoChoice::NoReport));
+}
+
+#[test]
+fn n16_a_single_sentinel_that_is_left_is_believed_but_not_about_the_past() {
+    let terms = Terms {
+        configured: 3,
+        current_epoch: 5,
+        ..Terms::default()
+    };
+    assert_eq!(
+        chosen(&[report("10.0.0.2:1", 5, 3)], terms).unwrap(),
+        "10.0.0.2:1"
+    );
+    assert_eq!(
+        chosen(&[report("10.0.0.3:1", 6, 3)], terms).unwrap(),
+        "10.0.0.3:1"
+    );
+    assert!(chosen(&[report("10.0.0.1:1", 4, 3)], terms).is_err());
+    // All Sentinels were set up anew: their epochs begin again.
+    let anew = [report("10.0.0.1:1", 0, 3), report("10.0.0.1:1", 0, 3)];
+    assert_eq!(chosen(&anew, terms).unwrap(), "10.0.0.1:1");
+}
+
+#[test]
+fn n10_the_operator_may_want_more_or_fewer_to_agree() {
+    let reports = [
+        report("10.0.0.1:1", 4, 5),
+        report("10.0.0.1:1", 4, 5),
+        report("10.0.0.2:1", 5, 5),
+    ];
+    let terms = |quorum| Terms {
+        configured: 5,
+        quorum: Some(quorum),
+        current_epoch: 4,
+    };
+    assert_eq!(chosen(&reports, terms(1)).unwrap(), "10.0.0.2:1");
+    assert_eq!(chosen(&reports, terms(2)).unwrap(), "10.0.0.1:1");
+    assert!(chosen(&reports, terms(5)).is_err());
+}
+
+#[test]
+fn n26_a_tilted_sentinel_counts_only_if_no_other_answers() {
+    let terms = Terms {
+        configured: 2,
+        quorum: Some(1),
+        current_epoch: 0,
+    };
+    let tilted = Report {
+        tilted: true,
+        ..report("10.0.0.9:1", 9, 2)
+    };
+    let sound = report("10.0.0.1:1", 4, 2);
+    assert_eq!(
+        chosen(&[tilted.clone(), sound], terms).unwrap(),
+        "10.0.0.1:1"
+    );
+    assert_eq!(chosen(&[tilted], terms).unwrap(), "10.0.0.9:1");
+}
+
+#[test]
+fn n14_events_of_other_services_are_not_of_interest() {
+    for (channel, payload, concerned) in [
+        ("+switch-master", "web 10.0.0.1 1 10.0.0.2 1", true),
+        ("+switch-master", "webs 10.0.0.1 1 10.0.0.2 1", false),
+        ("+sdown", "master web 10.0.0.1 1", true),
+        ("+sdown", "master web2 10.0.0.1 1", false),
+        (
+            "+sdown",
+            "slave 10.0.0.3:1 10.0.0.3 1 @ web 10.0.0.1 1",
+            true,
+        ),
+        ("+sdown", "slave web 10.0.0.3 1 @ other 10.0.0.1 1", false),
+        ("+odown", "master web 10.0.0.1 1 #quorum 2/2", true),
+        ("+tilt", "#tilt mode entered", true),
+        ("+sdown", "", false),
+    ] {
+        let found = concerns("web", channel.as_bytes(), payload.as_bytes());
+        assert_eq!(found, concerned, "{channel} {payload}");
+    }
+}

@@ -1,0 +1,303 @@
+//! Keeps the snapshot of an upstream that is one server: looks its name up, or asks the Sentinels that watch it; asks who answers there
+//! and what that is, and swaps in a snapshot of one shard with every slot [N24] [N13].
+//!
+//! ```text
+//!   every second, and at once when a worker has trouble or a Sentinel has news:
+//!   name or Sentinels --> addresses --> ROLE and INFO of each, in parallel --> the one in use, if it is among the primaries;
+//!                                                                             else the first
+//! ```
+//!
+//! A replica is never taken: writes would fail there, and reads may be old. While there is nothing better, the snapshot stands.
+
+mod name;
+mod probe;
+mod whereabouts;
+
+pub use whereabouts::Whereabouts;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use slotway_core::slot::{SLOT_COUNT, Slot};
+use slotway_core::topology::{
+    Address, Hint, Node, NodeId, NodeState, RefreshReason, Role, Snapshot, SnapshotBuilder,
+    TooManyNodes,
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use self::probe::Probe;
+use super::link::{ControlLink, QueryError};
+use super::settings::{
+    DiscoverySettings, POLL_INTERVAL, POLL_INTERVAL_SLOW, POLL_SLOW_AFTER, REFRESH_MIN,
+};
+use super::status::{DiscoveryStatus, RefreshResult};
+use super::throttle::Throttle;
+
+/// Longest time between two rounds: nobody tells that a name means another server, or that a server was made a replica by hand.
+const POLL_USUAL: Duration = Duration::from_secs(1);
+/// Hints taken from the channel at once.
+const HINT_BATCH: usize = 256;
+/// A connection is used no longer: when an address is given to another server, the old connection may go on as if nothing was.
+const LINK_AGE_MAX: Duration = Duration::from_secs(2);
+/// Rounds without an answer before that is logged.
+const FAILURES_LOGGED: u64 = 3;
+
+type Answer = (Address, Instant, Result<(ControlLink, Probe), QueryError>);
+
+/// The task that keeps the snapshot of one server up to date.
+pub struct ServerDiscovery<F> {
+    whereabouts: Whereabouts,
+    settings: Arc<DiscoverySettings>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    hints: UnboundedReceiver<Hint>,
+    on_swap: F,
+    status: Arc<DiscoveryStatus>,
+    throttle: Throttle,
+    /// Open connections, and since when.
+    idle: HashMap<Address, (ControlLink, Instant)>,
+    /// Why the next round comes before its time.
+    wish: Option<RefreshReason>,
+    last_round: Option<Instant>,
+    /// Since when there is no primary.
+    lost_since: Option<Instant>,
+}
+
+impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
+    /// Discovery of the server at `whereabouts` that fills `snapshot` and calls `on_swap` after every swap.
+    #[must_use]
+    pub fn new(
+        whereabouts: Whereabouts,
+        settings: DiscoverySettings,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        hints: UnboundedReceiver<Hint>,
+        on_swap: F,
+    ) -> Self {
+        Self {
+            whereabouts,
+            settings: Arc::new(settings),
+            snapshot,
+            hints,
+            on_swap,
+            status: Arc::new(DiscoveryStatus::new()),
+            throttle: Throttle::default(),
+            idle: HashMap::new(),
+            wish: None,
+            last_round: None,
+            lost_since: None,
+        }
+    }
+
+    /// What discovery counts; stays valid while it runs and after.
+    #[must_use]
+    pub fn status(&self) -> Arc<DiscoveryStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Works until every sender of hints is gone.
+    pub async fn run(mut self) {
+        let mut batch = Vec::with_capacity(HINT_BATCH);
+        loop {
+            let now = Instant::now();
+            let due = self.next_round(now);
+            if due <= now {
+                self.round().await;
+                continue;
+            }
+            tokio::select! {
+                count = self.hints.recv_many(&mut batch, HINT_BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    batch.drain(..).for_each(|hint| self.take_hint(&hint));
+                }
+                () = self.whereabouts.news() => {
+                    self.status.count_request(RefreshReason::Sentinel);
+                    self.wish.get_or_insert(RefreshReason::Sentinel);
+                }
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    fn take_hint(&mut self, hint: &Hint) {
+        let reason = match hint {
+            Hint::Moved { .. } | Hint::Ask { .. } => RefreshReason::Moved,
+            Hint::Refresh { reason, .. } => *reason,
+        };
+        self.status.count_request(reason);
+        self.wish.get_or_insert(reason);
+    }
+
+    fn next_round(&self, now: Instant) -> Instant {
+        let Some(last) = self.last_round else {
+            return now;
+        };
+        let pause = match self.lost_since {
+            Some(since) if now.saturating_duration_since(since) < POLL_SLOW_AFTER => POLL_INTERVAL,
+            Some(_) => POLL_INTERVAL_SLOW,
+            None if self.wish.is_some() => REFRESH_MIN,
+            None if self.whereabouts.is_unsettled() => POLL_INTERVAL,
+            None => self.settings.refresh_interval.min(POLL_USUAL),
+        };
+        last + pause
+    }
+
+    /// Asks everybody, and takes what is best.
+    async fn round(&mut self) {
+        let in_trouble = self.wish.is_some() || self.lost_since.is_some();
+        let reason = self.wish.take().unwrap_or(RefreshReason::Timer);
+        let addresses = self.whereabouts.find(in_trouble, &mut self.throttle).await;
+        let answers = self.ask(addresses).await;
+        let now = Instant::now();
+        self.last_round = Some(now);
+        let result = self.apply(answers, now);
+        let failures = self.status.consecutive_failures();
+        self.status.count_round(reason, result);
+        self.note_result(result, failures);
+    }
+
+    /// The answers of all addresses, in their order.
+    async fn ask(&mut self, addresses: Vec<Address>) -> Vec<Answer> {
+        let now = Instant::now();
+        let mut tasks = JoinSet::new();
+        for (position, address) in addresses.into_iter().enumerate() {
+            let address = self.settings.address_map.apply(address);
+            let settings = Arc::clone(&self.settings);
+            let idle = self.idle.remove(&address);
+            let (idle, opened) = match idle {
+                Some((link, opened)) if now < opened + LINK_AGE_MAX => (Some(link), opened),
+                _ => (None, now),
+            };
+            tasks.spawn(async move {
+                let result = probe::probe(address.clone(), idle, settings).await;
+                (position, (address, opened, result))
+            });
+        }
+        // Those of addresses that are not asked any more.
+        self.idle.clear();
+        let mut answers = tasks.join_all().await;
+        answers.sort_by_key(|(position, _)| *position);
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    fn apply(&mut self, answers: Vec<Answer>, now: Instant) -> RefreshResult {
+        let current = self.snapshot.load_full();
+        let is_in_use = |node: &Node| current.nodes().iter().any(|other| other.id == node.id);
+        let mut primaries = Vec::new();
+        let mut trouble = None;
+        let mut answered = false;
+        for (address, opened, result) in answers {
+            match result {
+                Ok((link, probe)) => {
+                    answered = true;
+                    let objection = self.whereabouts.objection(&address, &probe.standing);
+                    if let Some(objection) = objection {
+                        // Another server may answer there by now: it is met by a new connection only.
+                        trouble = Some(objection);
+                    } else {
+                        self.idle.insert(address.clone(), (link, opened));
+                        primaries.push(node(address, probe));
+                    }
+                }
+                Err(error) => {
+                    self.status.count_failure(error.failure());
+                    let text = format!("{address}: {error}; {}", error.advice());
+                    trouble.get_or_insert(text);
+                }
+            }
+        }
+        let in_use = primaries.iter().position(is_in_use);
+        if primaries.is_empty() {
+            return self.without_primary(answered, trouble, now);
+        }
+        self.lost_since = None;
+        self.status.set_trouble(None);
+        let chosen = primaries.swap_remove(in_use.unwrap_or(0));
+        if current.nodes() == std::slice::from_ref(&chosen) {
+            return RefreshResult::Unchanged;
+        }
+        let (address, id) = (chosen.address.clone(), chosen.id.clone());
+        let Ok(snapshot) = whole(chosen, current.generation + 1) else {
+            return RefreshResult::Failed;
+        };
+        let generation = snapshot.generation;
+        if current.is_empty() {
+            tracing::info!(generation, %address, run_id = %id, "server found");
+        } else {
+            tracing::info!(generation, %address, run_id = %id, "another server, or the same started anew");
+        }
+        let snapshot = Arc::new(snapshot);
+        self.snapshot.store(Arc::clone(&snapshot));
+        (self.on_swap)(&snapshot);
+        RefreshResult::Changed
+    }
+
+    /// Nobody takes writes: what was known stands, and may come back.
+    fn without_primary(
+        &mut self,
+        answered: bool,
+        trouble: Option<String>,
+        now: Instant,
+    ) -> RefreshResult {
+        self.lost_since.get_or_insert(now);
+        if answered {
+            let text = trouble.unwrap_or_default();
+            if let Some(held_back) = self.throttle.pass("no_primary", now) {
+                tracing::warn!(reason = text, held_back, "no server to write to");
+            }
+            self.status.set_trouble(Some(text));
+            return RefreshResult::Unfit;
+        }
+        // That it is unreachable now, workers find out by themselves; readiness is about what lasts.
+        self.status.set_trouble(None);
+        if let Some(reason) = trouble
+            && self.status.consecutive_failures() + 1 >= FAILURES_LOGGED
+            && let Some(held_back) = self.throttle.pass("unreachable", now)
+        {
+            tracing::warn!(server = %self.whereabouts, reason, held_back, "the server does not answer: clients wait");
+        }
+        RefreshResult::Failed
+    }
+
+    fn note_result(&mut self, result: RefreshResult, failures_before: u64) {
+        if matches!(result, RefreshResult::Changed | RefreshResult::Unchanged)
+            && failures_before > 0
+        {
+            for kind in ["no_primary", "unreachable", "name", "sentinels"] {
+                self.throttle.reset(kind);
+            }
+            if failures_before >= FAILURES_LOGGED {
+                tracing::info!(failures = failures_before, "the server answers again");
+            }
+        }
+    }
+}
+
+/// A server as a node: its run id is its name, so that what was known of it ends with it.
+fn node(address: Address, probe: Probe) -> Node {
+    let id = probe.run_id.unwrap_or_else(|| address.to_string());
+    Node {
+        id: NodeId::new(&id),
+        address,
+        hostname: None,
+        role: Role::Primary,
+        primary_id: None,
+        state: NodeState::Ok,
+        link_connected: true,
+        config_epoch: 0,
+    }
+}
+
+/// A snapshot of one shard with every slot.
+fn whole(node: Node, generation: u64) -> Result<Snapshot, TooManyNodes> {
+    let mut builder = SnapshotBuilder::new();
+    let index = builder.add_node(node)?;
+    for slot in (0..SLOT_COUNT).filter_map(Slot::new) {
+        builder.assign(slot, index);
+    }
+    Ok(builder.build(generation))
+}

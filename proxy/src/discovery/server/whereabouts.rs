@@ -1,0 +1,158 @@
+//! Where the server may be that has all keys: what its name means, or what Sentinels say.
+
+use std::fmt;
+use std::future::pending;
+use std::time::Duration;
+
+use slotway_core::config::UpstreamConfig;
+use slotway_core::topology::Address;
+use slotway_core::topology::sentinel::Choice;
+use tokio::time::Instant;
+
+use super::super::throttle::Throttle;
+use super::name::Name;
+use super::probe::Standing;
+use crate::sentinels::{SentinelSettings, Sentinels};
+
+/// Sentinels are asked this often when there is no reason to [N14].
+const SENTINEL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How the server is found.
+#[derive(Debug)]
+pub struct Whereabouts(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Name(Name),
+    Sentinels(Box<Watched>),
+}
+
+/// A server that Sentinels watch.
+#[derive(Debug)]
+struct Watched {
+    service: String,
+    sentinels: Sentinels,
+    /// What enough of them agreed on last.
+    choice: Option<Choice>,
+    /// They did not all say the same, or not enough did.
+    is_unsettled: bool,
+    asked: Option<Instant>,
+}
+
+impl Whereabouts {
+    /// Where the one server of `upstream` is looked for; `None` if that is a cluster.
+    #[must_use]
+    pub fn new(upstream: &UpstreamConfig) -> Option<Self> {
+        if let Some(server) = &upstream.server {
+            return Some(Self(Kind::Name(Name::new(server.clone()))));
+        }
+        let sentinel = upstream.sentinel.as_ref()?;
+        let settings = SentinelSettings {
+            service: sentinel.service.clone(),
+            seeds: sentinel.addresses.clone(),
+            user: sentinel.user.clone(),
+            password: sentinel.password.clone(),
+            quorum: sentinel.quorum,
+        };
+        Some(Self(Kind::Sentinels(Box::new(Watched {
+            service: sentinel.service.clone(),
+            sentinels: Sentinels::new(settings),
+            choice: None,
+            is_unsettled: false,
+            asked: None,
+        }))))
+    }
+
+    /// Ends when there is a reason to look again.
+    pub(super) async fn news(&self) {
+        match &self.0 {
+            Kind::Name(_) => pending().await,
+            Kind::Sentinels(watched) => watched.sentinels.event().await,
+        }
+    }
+
+    /// Whether another answer is to be expected soon.
+    pub(super) fn is_unsettled(&self) -> bool {
+        match &self.0 {
+            Kind::Name(_) => false,
+            Kind::Sentinels(watched) => watched.is_unsettled,
+        }
+    }
+
+    /// Where the server may be. What was known stands for what cannot be learned: an outage of those who are asked must not become one
+    /// of the server [N16].
+    pub(super) async fn find(&mut self, in_trouble: bool, throttle: &mut Throttle) -> Vec<Address> {
+        match &mut self.0 {
+            Kind::Name(name) => name.find(throttle).await,
+            Kind::Sentinels(watched) => watched.find(in_trouble, throttle).await,
+        }
+    }
+
+    /// Why the server that answers at `address` is not taken.
+    pub(super) fn objection(&self, address: &Address, standing: &Standing) -> Option<String> {
+        Some(match (standing, &self.0) {
+            (Standing::Primary, _) => return None,
+            (Standing::ReplicaOf(primary), Kind::Name(_)) => format!(
+                "the server at {address} is a replica of {primary}: point upstream.server at a server that takes writes, or make this one a primary (REPLICAOF NO ONE)"
+            ),
+            (Standing::ReplicaOf(primary), Kind::Sentinels(_)) => format!(
+                "the Sentinels name {address}, which is a replica of {primary}: a failover is under way, or they watch the wrong server"
+            ),
+            (Standing::Member, Kind::Name(_)) => format!(
+                "the server at {address} is a node of a cluster: set upstream.cluster instead of upstream.server"
+            ),
+            (Standing::Member, Kind::Sentinels(_)) => format!(
+                "the server at {address} is a node of a cluster: set upstream.cluster instead of upstream.sentinels"
+            ),
+        })
+    }
+}
+
+impl Watched {
+    async fn find(&mut self, in_trouble: bool, throttle: &mut Throttle) -> Vec<Address> {
+        let now = Instant::now();
+        let is_due = self.asked.is_none_or(|at| now >= at + SENTINEL_INTERVAL);
+        if is_due || in_trouble || self.is_unsettled {
+            self.asked = Some(now);
+            self.ask(throttle, now).await;
+        }
+        let primary = self.choice.as_ref().map(|choice| choice.primary.clone());
+        primary.into_iter().collect()
+    }
+
+    async fn ask(&mut self, throttle: &mut Throttle, now: Instant) {
+        let epoch = self.choice.as_ref().map_or(0, |choice| choice.config_epoch);
+        match self.sentinels.find(epoch).await {
+            Ok(found) => {
+                self.is_unsettled = found.choice.votes < found.answered;
+                let is_other = |known: &Choice| known.primary != found.choice.primary;
+                if self.choice.as_ref().is_none_or(is_other) {
+                    tracing::info!(
+                        service = self.service,
+                        primary = %found.choice.primary,
+                        config_epoch = found.choice.config_epoch,
+                        votes = found.choice.votes,
+                        sentinels = found.asked,
+                        "the Sentinels name a primary"
+                    );
+                }
+                self.choice = Some(found.choice);
+            }
+            Err(error) => {
+                self.is_unsettled = error.is_disagreement();
+                if let Some(held_back) = throttle.pass("sentinels", now) {
+                    tracing::warn!(service = self.service, %error, held_back, "the Sentinels do not tell where the primary is: what is known stands");
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Name(name) => name.server.fmt(f),
+            Kind::Sentinels(watched) => write!(f, "service {}", watched.service),
+        }
+    }
+}

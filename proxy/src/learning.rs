@@ -1,0 +1,50 @@
+//! The commands learned from the servers [K14], and the wish of clients for more of them [K15]: between the workers, who look names up,
+//! and the control thread, which asks the servers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use slotway_core::command::learned::LearnedTable;
+use tokio::sync::Notify;
+
+/// The learned commands, shared by all threads.
+#[derive(Debug, Default)]
+pub struct Learning {
+    table: ArcSwap<LearnedTable>,
+    wanted: AtomicBool,
+    wake: Notify,
+}
+
+impl Learning {
+    /// The table in force.
+    #[must_use]
+    pub fn table(&self) -> Arc<LearnedTable> {
+        self.table.load_full()
+    }
+
+    /// Replaces it.
+    pub fn publish(&self, table: LearnedTable) {
+        self.table.store(Arc::new(table));
+    }
+
+    /// A client used a name that is in no table.
+    pub fn want(&self) {
+        // Clients may use wrong names all day long: a wish that is known is not told again.
+        if !self.wanted.load(Ordering::Relaxed) && !self.wanted.swap(true, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits for the wish of a client; it stays until [`Self::take_wish`].
+    pub async fn wish(&self) {
+        while !self.wanted.load(Ordering::Relaxed) {
+            self.wake.notified().await;
+        }
+    }
+
+    /// Whether there was a wish. From here on there is none.
+    pub fn take_wish(&self) -> bool {
+        self.wanted.swap(false, Ordering::Relaxed)
+    }
+}

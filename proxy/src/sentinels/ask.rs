@@ -1,0 +1,123 @@
+//! One question to one Sentinel.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slotway_core::resp::{Value, parse_value};
+use slotway_core::topology::Address;
+use slotway_core::topology::sentinel::{
+    ReplyProblem, Report, is_tilted, parse_primary, parse_sentinels,
+};
+use tokio::time::timeout;
+
+use super::SentinelSettings;
+use crate::question::Questioner;
+
+/// Connect, log in and answer [N11].
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What one Sentinel says.
+#[derive(Debug)]
+pub(super) struct Said {
+    /// Who says it.
+    pub(super) from: Address,
+    /// About the primary.
+    pub(super) report: Report,
+    /// Where the others are.
+    pub(super) sentinels: Vec<Address>,
+}
+
+/// Why it says nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("{from}: {error}")]
+    Lost { from: Address, error: io::Error },
+    #[error("{from}: no answer in time")]
+    Late { from: Address },
+    #[error("{from}: {text}")]
+    Refused { from: Address, text: String },
+    #[error("{from}: {problem}")]
+    Problem {
+        from: Address,
+        problem: ReplyProblem,
+    },
+}
+
+/// Asks the Sentinel at `from` all that matters.
+pub(super) async fn ask(from: Address, settings: Arc<SentinelSettings>) -> Result<Said, AskError> {
+    let late = AskError::Late { from: from.clone() };
+    timeout(PATIENCE, ask_patiently(from, &settings))
+        .await
+        .unwrap_or(Err(late))
+}
+
+async fn ask_patiently(from: Address, settings: &SentinelSettings) -> Result<Said, AskError> {
+    let lost = |error| AskError::Lost {
+        from: from.clone(),
+        error,
+    };
+    let problem = |problem| AskError::Problem {
+        from: from.clone(),
+        problem,
+    };
+    let mut link = Questioner::connect(&from).await.map_err(lost)?;
+    log_in(&mut link, settings, &from).await?;
+    let service = settings.service.as_str();
+    let mut replies = Vec::new();
+    for question in [
+        &["SENTINEL", "MASTER", service] as &[&str],
+        &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", service],
+        &["INFO", "sentinel"],
+        &["SENTINEL", "SENTINELS", service],
+    ] {
+        replies.push(link.ask_anything(question).await.map_err(lost)?.to_vec());
+    }
+    let value = |position: usize| {
+        let reply = replies.get(position).map(Vec::as_slice);
+        match parse_value(reply.unwrap_or_default()) {
+            Ok(Some((value, _))) => value,
+            Ok(None) | Err(_) => Value::Null,
+        }
+    };
+    let state = value(0);
+    if let Value::Error(text) = &state
+        && !text.starts_with(b"ERR No such master")
+    {
+        let text = String::from_utf8_lossy(text).into_owned();
+        return Err(AskError::Refused { from, text });
+    }
+    let tilted = match value(2) {
+        Value::Bulk(text) | Value::Verbatim(text) => is_tilted(text),
+        _ => false,
+    };
+    let report = parse_primary(&state, &value(1), tilted).map_err(problem)?;
+    let sentinels = parse_sentinels(&value(3)).map_err(problem)?;
+    Ok(Said {
+        from,
+        report,
+        sentinels,
+    })
+}
+
+/// Logs in to a Sentinel.
+pub(super) async fn log_in(
+    link: &mut Questioner,
+    settings: &SentinelSettings,
+    from: &Address,
+) -> Result<(), AskError> {
+    let answer = link
+        .log_in(settings.user.as_deref(), settings.password.as_ref())
+        .await;
+    match answer {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(text)) => Err(AskError::Refused {
+            from: from.clone(),
+            text,
+        }),
+        Err(error) => Err(AskError::Lost {
+            from: from.clone(),
+            error,
+        }),
+    }
+}

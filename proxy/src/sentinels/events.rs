@@ -1,0 +1,116 @@
+//! Hears what a Sentinel publishes [N14].
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slotway_core::resp::{Value, parse_value};
+use slotway_core::topology::Address;
+use slotway_core::topology::sentinel::concerns;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::SentinelSettings;
+use super::ask::{AskError, log_in};
+use crate::question::Questioner;
+
+/// Channels of events after which the primary, its replicas or the Sentinels may be others.
+const CHANNELS: [&str; 13] = [
+    "+switch-master",
+    "+reset-master",
+    "+sdown",
+    "-sdown",
+    "+odown",
+    "-odown",
+    "+slave",
+    "+reboot",
+    "+convert-to-slave",
+    "+sentinel",
+    "+tilt",
+    "-tilt",
+    "+failover-state-reconf-slaves",
+];
+/// A connection over which nothing comes is asked for a sign of life this often, and has as long for it.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+/// Between two attempts to connect.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Notifies of every event about the service, and when the Sentinel can be heard again. Ends only when it is aborted.
+pub(super) async fn listen(from: Address, settings: Arc<SentinelSettings>, event: Arc<Notify>) {
+    let mut pause = RETRY;
+    loop {
+        match timeout(CONNECT_PATIENCE, subscribe(&from, &settings)).await {
+            Ok(Ok(link)) => {
+                pause = RETRY;
+                event.notify_one();
+                let error = hear(link, &settings.service, &event).await;
+                tracing::debug!(sentinel = %from, ?error, "a Sentinel is not heard any more");
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "a Sentinel cannot be heard"),
+            Err(_) => tracing::debug!(sentinel = %from, "a Sentinel does not answer"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+async fn subscribe(from: &Address, settings: &SentinelSettings) -> Result<Questioner, AskError> {
+    let lost = |error| AskError::Lost {
+        from: from.clone(),
+        error,
+    };
+    let mut link = Questioner::connect(from).await.map_err(lost)?;
+    log_in(&mut link, settings, from).await?;
+    let mut command = vec!["SUBSCRIBE"];
+    command.extend(CHANNELS);
+    link.send(&command).await.map_err(lost)?;
+    for _ in CHANNELS {
+        let reply = link.next().await.map_err(lost)?;
+        if let Ok(Some((Value::Error(text), _))) = parse_value(&reply) {
+            return Err(AskError::Refused {
+                from: from.clone(),
+                text: String::from_utf8_lossy(text).into_owned(),
+            });
+        }
+    }
+    Ok(link)
+}
+
+/// Until the connection is lost.
+async fn hear(mut link: Questioner, service: &str, event: &Notify) -> Option<io::Error> {
+    let mut asked = false;
+    loop {
+        match timeout(PING_INTERVAL, link.next()).await {
+            Ok(Ok(message)) => {
+                asked = false;
+                if is_of_interest(&message, service) {
+                    event.notify_one();
+                }
+            }
+            Ok(Err(error)) => return Some(error),
+            Err(_) if asked => return None,
+            Err(_) => {
+                asked = true;
+                if let Err(error) = link.send(&["PING"]).await {
+                    return Some(error);
+                }
+            }
+        }
+    }
+}
+
+fn is_of_interest(message: &[u8], service: &str) -> bool {
+    let Ok(Some((Value::Array(parts) | Value::Push(parts), _))) = parse_value(message) else {
+        return false;
+    };
+    match parts.as_slice() {
+        [
+            Value::Bulk(b"message"),
+            Value::Bulk(channel),
+            Value::Bulk(payload),
+        ] => concerns(service, channel, payload),
+        _ => false,
+    }
+}

@@ -1,0 +1,374 @@
+//! A primary, its replicas, and the Sentinels that watch them: real processes.
+
+use crate::case::case_dir;
+use crate::conn::Conn;
+use crate::net::next_address;
+use crate::node::{Node, NodeOptions};
+use crate::process::Process;
+use crate::resp::Reply;
+use crate::servers::Version;
+use crate::wait::{wait_some, wait_until};
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use std::fmt::Write as _;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long anything may take that Sentinels do.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// After this silence a Sentinel takes an instance for down.
+const DOWN_AFTER_MS: u32 = 1_000;
+
+/// The name under which the Sentinels watch the primary.
+pub const SERVICE: &str = "front";
+
+/// How a service is started.
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    version: Version,
+    replicas: usize,
+    sentinels: usize,
+    password: Option<String>,
+    sentinel_password: Option<String>,
+}
+
+impl ServiceOptions {
+    /// Number of replicas; the default is 2.
+    #[must_use]
+    pub fn replicas(mut self, count: usize) -> Self {
+        self.replicas = count;
+        self
+    }
+
+    /// Number of Sentinels; the default is 3, of which a majority decides.
+    #[must_use]
+    pub fn sentinels(mut self, count: usize) -> Self {
+        self.sentinels = count;
+        self
+    }
+
+    /// A password of the servers.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self
+    }
+
+    /// A password of the Sentinels.
+    #[must_use]
+    pub fn sentinel_password(mut self, password: &str) -> Self {
+        self.sentinel_password = Some(password.to_owned());
+        self
+    }
+
+    /// Starts everything and waits until every Sentinel knows every other one and every replica, and these have the data.
+    ///
+    /// # Errors
+    /// If that does not happen in time.
+    pub fn start(self) -> Result<Service> {
+        let primary = self.node(None)?;
+        let mut nodes = vec![primary];
+        for _ in 0..self.replicas {
+            let replica = self.node(nodes.first().map(Node::address))?;
+            nodes.push(replica);
+        }
+        for node in &mut nodes {
+            node.wait_started()?;
+        }
+        let quorum = self.sentinels / 2 + 1;
+        let watched = nodes.first().context("no primary")?.address();
+        let sentinels: Result<Vec<Sentinel>> = (0..self.sentinels)
+            .map(|_| Sentinel::start(&self, watched, quorum))
+            .collect();
+        let service = Service {
+            nodes,
+            sentinels: sentinels?,
+            options: self,
+        };
+        service.settle()?;
+        Ok(service)
+    }
+
+    fn node(&self, primary: Option<SocketAddrV4>) -> Result<Node> {
+        let mut settings = Vec::new();
+        let mut set = |name: &str, value: &str| settings.push((name.to_owned(), value.to_owned()));
+        if let Some(password) = &self.password {
+            set("requirepass", password);
+            set("masterauth", password);
+        }
+        // Connections go out from 127.0.0.1, which would be taken for where it is.
+        let address = next_address()?;
+        set("replica-announce-ip", &address.ip().to_string());
+        if let Some(primary) = primary {
+            set("replicaof", &format!("{} {}", primary.ip(), primary.port()));
+        }
+        Node::launch(NodeOptions {
+            version: self.version,
+            cluster: false,
+            relayed: false,
+            settings,
+            address: Some(address),
+        })
+    }
+}
+
+/// A running service; killed and removed on drop. The primary is node 0 at first.
+#[derive(Debug)]
+pub struct Service {
+    options: ServiceOptions,
+    nodes: Vec<Node>,
+    sentinels: Vec<Sentinel>,
+}
+
+impl Service {
+    /// A service of one primary, two replicas and three Sentinels, to be changed and started.
+    #[must_use]
+    #[expect(clippy::new_ret_no_self, reason = "a service is made by its options")]
+    pub fn new(version: Version) -> ServiceOptions {
+        ServiceOptions {
+            version,
+            replicas: 2,
+            sentinels: 3,
+            password: None,
+            sentinel_password: None,
+        }
+    }
+
+    /// The servers.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// A server, to be killed or started again.
+    ///
+    /// # Errors
+    /// If there is no such server.
+    pub fn node_mut(&mut self, node: usize) -> Result<&mut Node> {
+        self.nodes.get_mut(node).context("no such server")
+    }
+
+    /// The Sentinels.
+    #[must_use]
+    pub fn sentinels(&self) -> &[Sentinel] {
+        &self.sentinels
+    }
+
+    /// A Sentinel, to be killed or started again.
+    ///
+    /// # Errors
+    /// If there is no such Sentinel.
+    pub fn sentinel_mut(&mut self, sentinel: usize) -> Result<&mut Sentinel> {
+        self.sentinels.get_mut(sentinel).context("no such Sentinel")
+    }
+
+    /// A new connection straight to a server, logged in.
+    ///
+    /// # Errors
+    /// If it is not accepted.
+    pub fn conn(&self, node: usize) -> Result<Conn> {
+        let mut conn = self.nodes.get(node).context("no such server")?.conn()?;
+        if let Some(password) = &self.options.password {
+            conn.must(&format!("AUTH {password}"))?;
+        }
+        Ok(conn)
+    }
+
+    /// The server that a Sentinel names as the primary.
+    ///
+    /// # Errors
+    /// If it does not answer, or names a stranger.
+    pub fn primary_by(&self, sentinel: usize) -> Result<usize> {
+        let sentinel = self.sentinels.get(sentinel).context("no such Sentinel")?;
+        let named = sentinel.primary()?;
+        let mut nodes = self.nodes.iter();
+        let found = nodes.position(|node| node.address() == named);
+        found.with_context(|| format!("{named} is none of these servers"))
+    }
+
+    /// Waits until every Sentinel that runs names another primary than server `old`, and that is one; which.
+    ///
+    /// # Errors
+    /// If that does not happen in time.
+    pub fn wait_switched(&self, old: usize) -> Result<usize> {
+        wait_some(DEADLINE, "another primary", || {
+            let mut named = None;
+            for (number, sentinel) in self.sentinels.iter().enumerate() {
+                if sentinel.process.is_some() {
+                    let primary = self.primary_by(number)?;
+                    if primary == old || named.is_some_and(|named| named != primary) {
+                        return Ok(None);
+                    }
+                    named = Some(primary);
+                }
+            }
+            let Some(new) = named else { return Ok(None) };
+            Ok((self.role(new)? == "master").then_some(new))
+        })
+    }
+
+    /// What a server says of itself: `master` or `slave`.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn role(&self, node: usize) -> Result<String> {
+        let reply = self.conn(node)?.must("ROLE")?;
+        reply.items()?.first().context("no role")?.text()
+    }
+
+    /// Waits until every Sentinel sees every other Sentinel and every replica, and these have their link to the primary.
+    ///
+    /// # Errors
+    /// If that does not happen in time.
+    pub fn settle(&self) -> Result<()> {
+        let others = self.sentinels.len() - 1;
+        wait_until(DEADLINE, "the Sentinels know everybody", || {
+            for sentinel in &self.sentinels {
+                let mut conn = sentinel.conn()?;
+                let peers = conn.must(&format!("SENTINEL SENTINELS {SERVICE}"))?;
+                let replicas = conn.must(&format!("SENTINEL REPLICAS {SERVICE}"))?;
+                let is_linked = |replica: &&Reply| {
+                    let status = replica.field("master-link-status");
+                    status.is_some_and(|status| status.text().is_ok_and(|text| text == "ok"))
+                };
+                let linked = replicas.items()?.iter().filter(is_linked);
+                let (peers, linked) = (peers.items()?.len(), linked.count());
+                if peers != others || linked != self.options.replicas {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// Addresses of the Sentinels as a list for the configuration.
+    #[must_use]
+    pub fn seeds(&self) -> Vec<SocketAddrV4> {
+        self.sentinels.iter().map(Sentinel::address).collect()
+    }
+}
+
+/// A Sentinel.
+#[derive(Debug)]
+pub struct Sentinel {
+    version: Version,
+    address: SocketAddrV4,
+    directory: PathBuf,
+    password: Option<String>,
+    process: Option<Process>,
+}
+
+impl Sentinel {
+    fn start(options: &ServiceOptions, watched: SocketAddrV4, quorum: usize) -> Result<Self> {
+        let mut sentinel = Self {
+            version: options.version,
+            address: next_address()?,
+            directory: case_dir("sentinel")?,
+            password: options.sentinel_password.clone(),
+            process: None,
+        };
+        let mut file = format!(
+            "port {port}\nbind {host}\nprotected-mode no\n\
+             sentinel monitor {SERVICE} {ip} {watched_port} {quorum}\n\
+             sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n\
+             sentinel failover-timeout {SERVICE} 5000\n\
+             sentinel announce-ip {host}\n",
+            port = sentinel.address.port(),
+            host = sentinel.address.ip(),
+            ip = watched.ip(),
+            watched_port = watched.port(),
+        );
+        if let Some(password) = &options.password {
+            writeln!(file, "sentinel auth-pass {SERVICE} {password}")?;
+        }
+        if let Some(password) = &options.sentinel_password {
+            writeln!(
+                file,
+                "requirepass {password}\nsentinel sentinel-pass {password}"
+            )?;
+        }
+        std::fs::write(sentinel.directory.join("sentinel.conf"), file)?;
+        sentinel.spawn()?;
+        Ok(sentinel)
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        let arguments = ["sentinel.conf", "--sentinel"];
+        let program = self.version.find()?;
+        self.process = Some(Process::start(&program, &arguments, &[], &self.directory)?);
+        wait_until(DEADLINE, "a Sentinel answers", || {
+            Ok(self.conn()?.line("PING")?.error().is_none())
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// A new connection, logged in.
+    ///
+    /// # Errors
+    /// If it is not accepted.
+    pub fn conn(&self) -> Result<Conn> {
+        let mut conn = Conn::open(self.address)?;
+        if let Some(password) = &self.password {
+            conn.must(&format!("AUTH {password}"))?;
+        }
+        Ok(conn)
+    }
+
+    /// Where it says the primary is.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn primary(&self) -> Result<SocketAddrV4> {
+        let question = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {SERVICE}");
+        Ok(self.conn()?.must(&question)?.texts()?.join(":").parse()?)
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// If it was killed before.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("it was killed before")?;
+        process.kill()
+    }
+
+    /// Starts a killed one again, at another address if `elsewhere`.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn restart(&mut self, elsewhere: bool) -> Result<()> {
+        if elsewhere {
+            let old = self.address;
+            self.address = next_address()?;
+            let path = self.directory.join("sentinel.conf");
+            let file = std::fs::read_to_string(&path)?;
+            let file = file
+                .replace(
+                    &format!("port {}", old.port()),
+                    &format!("port {}", self.address.port()),
+                )
+                .replace(
+                    &format!("bind {}", old.ip()),
+                    &format!("bind {}", self.address.ip()),
+                );
+            std::fs::write(path, file)?;
+        }
+        self.spawn()
+    }
+
+    /// `kill -STOP`, and `kill -CONT`.
+    ///
+    /// # Errors
+    /// If it was killed.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let process = self.process.as_ref().context("it was killed")?;
+        process.signal(if frozen { Signal::STOP } else { Signal::CONT })
+    }
+}

@@ -1,0 +1,187 @@
+//! Client libraries at their default settings, each with a program that uses it as applications do: strings to streams,
+//! scripts, pipelines, SCAN iterators, transactions, WATCH, blocking commands, pub/sub, and a connection that is killed.
+//! The programs are in `tests/clients`, those of the Rust libraries here; `scripts/fetch-clients.sh` installs the libraries
+//! below `.tools/clients`.
+
+mod fred;
+mod offer;
+mod programs;
+mod redis_rs;
+mod redis_rs_async;
+mod rust;
+
+use anyhow::Result;
+use harness::Version;
+use programs::{Check, Framework, Library, Straight};
+
+harness::on_full_matrix!(
+    redis_py,
+    valkey_py,
+    valkey_glide,
+    coredis,
+    celery,
+    rq,
+    ioredis_5,
+    ioredis_6,
+    iovalkey,
+    node_redis_4,
+    node_redis_6,
+    bullmq,
+    php_redis,
+    ruby_redis,
+    hiredis,
+    redis_rs_all,
+    fred_all,
+);
+harness::on_release!(redis_8_2, Redis82, redis_py_cache);
+
+const PLAIN: Straight = Straight::Server;
+const CLUSTER: Straight = Straight::Cluster;
+
+fn redis_py(version: Version) -> Result<()> {
+    Library::python("redis-py").run(
+        version,
+        &[
+            Check::new("redis_py.py", &["redis", "default"], PLAIN),
+            Check::new("redis_py.py", &["redis", "2"], PLAIN),
+            Check::new("redis_py_asyncio.py", &["redis", "default"], PLAIN),
+            Check::new("redis_py_asyncio.py", &["redis", "2"], PLAIN),
+            Check::new("redis_py_cluster.py", &["redis", "default"], CLUSTER),
+            Check::new("redis_py_cluster.py", &["redis", "2"], CLUSTER),
+        ],
+    )
+}
+
+/// Its cache wants Redis 7.4 or newer.
+fn redis_py_cache(version: Version) -> Result<()> {
+    let check = Check::new("redis_py_cache.py", &[], PLAIN);
+    Library::python("redis-py").run(version, &[check])
+}
+
+fn valkey_py(version: Version) -> Result<()> {
+    Library::python("valkey-py").run(
+        version,
+        &[
+            Check::new("redis_py.py", &["valkey", "default"], PLAIN),
+            Check::new("redis_py.py", &["valkey", "3"], PLAIN),
+            Check::new("redis_py_asyncio.py", &["valkey", "default"], PLAIN),
+            Check::new("redis_py_asyncio.py", &["valkey", "3"], PLAIN),
+            Check::new("redis_py_cluster.py", &["valkey", "default"], CLUSTER),
+        ],
+    )
+}
+
+fn valkey_glide(version: Version) -> Result<()> {
+    Library::python("valkey-glide").run(
+        version,
+        &[
+            Check::new("valkey_glide.py", &["plain", "3"], PLAIN),
+            Check::new("valkey_glide.py", &["plain", "2"], PLAIN),
+            Check::new("valkey_glide.py", &["cluster", "3"], CLUSTER),
+        ],
+    )
+}
+
+fn coredis(version: Version) -> Result<()> {
+    Library::python("coredis").run(
+        version,
+        &[
+            Check::new("coredis_check.py", &["plain"], PLAIN),
+            Check::new("coredis_check.py", &["cluster"], CLUSTER),
+        ],
+    )
+}
+
+fn celery(version: Version) -> Result<()> {
+    Framework {
+        library: Library::python("celery"),
+        script: "celery_check.py",
+        needs: &["blocking", "watch", "pubsub"],
+        prefix: "{celery}",
+    }
+    .run(version)
+}
+
+fn rq(version: Version) -> Result<()> {
+    Framework {
+        library: Library::python("rq"),
+        script: "rq_check.py",
+        needs: &["blocking", "watch", "pubsub"],
+        prefix: "{rq}",
+    }
+    .run(version)
+}
+
+fn bullmq(version: Version) -> Result<()> {
+    Framework {
+        library: Library::node("bullmq"),
+        script: "bullmq.mjs",
+        needs: &["blocking"],
+        prefix: "{bull}",
+    }
+    .run(version)
+}
+
+fn ioredis_5(version: Version) -> Result<()> {
+    ioredis(version, "ioredis-5", &["ioredis-5"])
+}
+
+fn ioredis_6(version: Version) -> Result<()> {
+    ioredis(version, "ioredis-6", &["ioredis"])
+}
+
+fn iovalkey(version: Version) -> Result<()> {
+    ioredis(version, "iovalkey", &["iovalkey"])
+}
+
+fn ioredis(version: Version, client: &'static str, package: &'static [&str]) -> Result<()> {
+    Library::node(client).run(
+        version,
+        &[
+            Check::new("ioredis.mjs", package, PLAIN),
+            Check::new("ioredis-cluster.mjs", package, CLUSTER),
+        ],
+    )
+}
+
+fn node_redis_4(version: Version) -> Result<()> {
+    Library::node("node-redis-4").run(
+        version,
+        &[
+            Check::new("node-redis.mjs", &["redis-4"], PLAIN),
+            Check::new("node-redis-cluster.mjs", &["redis-4"], CLUSTER),
+        ],
+    )
+}
+
+fn node_redis_6(version: Version) -> Result<()> {
+    Library::node("node-redis-6").run(
+        version,
+        &[
+            Check::new("node-redis.mjs", &["redis"], PLAIN),
+            Check::new("node-redis.mjs", &["redis", "2"], PLAIN),
+            Check::new("node-redis-cluster.mjs", &["redis"], CLUSTER),
+        ],
+    )
+}
+
+fn php_redis(version: Version) -> Result<()> {
+    Library::php("php-redis").run(version, &[Check::new("check.php", &[], PLAIN)])
+}
+
+fn ruby_redis(version: Version) -> Result<()> {
+    Library::ruby("ruby-redis").run(version, &[Check::new("check.rb", &[], PLAIN)])
+}
+
+fn hiredis(version: Version) -> Result<()> {
+    Library::compiled("hiredis").run(version, &[Check::new("", &[], PLAIN)])
+}
+
+fn redis_rs_all(version: Version) -> Result<()> {
+    rust::run(version, redis_rs::plain, redis_rs::cluster)?;
+    rust::run(version, redis_rs_async::plain, redis_rs_async::cluster)
+}
+
+fn fred_all(version: Version) -> Result<()> {
+    rust::run(version, fred::plain, fred::cluster)
+}

@@ -1,0 +1,222 @@
+//! Clients in other languages: how their programs are run, through the proxy and straight at servers.
+
+use crate::offer::{Offer, proxy_lacks_any, proxy_offers};
+use anyhow::{Context, Result, ensure};
+use harness::{Cluster, Node, Process, Proxy, Version, case_dir, repository_root, tool};
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a program may take.
+const PROGRAM_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A program and what it is called with after the address and the folder of the Node packages.
+pub(crate) struct Check {
+    script: &'static str,
+    variant: &'static [&'static str],
+    straight: Straight,
+}
+
+/// What the program can use without the proxy.
+#[derive(Clone, Copy)]
+pub(crate) enum Straight {
+    /// A server on its own
+    Server,
+    /// A cluster, by the library's class for clusters
+    Cluster,
+}
+
+impl Check {
+    pub(crate) const fn new(
+        script: &'static str,
+        variant: &'static [&'static str],
+        straight: Straight,
+    ) -> Self {
+        Self {
+            script,
+            variant,
+            straight,
+        }
+    }
+}
+
+/// A client library.
+pub(crate) struct Library {
+    /// Its name in `.tools/clients/missing`
+    name: &'static str,
+    /// What runs its programs; the program itself if it is compiled
+    runtime: Option<&'static str>,
+    /// Where the programs are, below `tests/clients`
+    folder: &'static str,
+}
+
+impl Library {
+    pub(crate) const fn python(name: &'static str) -> Self {
+        Self::script(name, "python3", "python")
+    }
+
+    pub(crate) const fn node(name: &'static str) -> Self {
+        Self::script(name, "node", "node")
+    }
+
+    pub(crate) const fn php(name: &'static str) -> Self {
+        Self::script(name, "php", "php")
+    }
+
+    pub(crate) const fn ruby(name: &'static str) -> Self {
+        Self::script(name, "ruby", "ruby")
+    }
+
+    const fn script(name: &'static str, runtime: &'static str, folder: &'static str) -> Self {
+        Self {
+            name,
+            runtime: Some(runtime),
+            folder,
+        }
+    }
+
+    pub(crate) const fn compiled(name: &'static str) -> Self {
+        Self {
+            name,
+            runtime: None,
+            folder: "",
+        }
+    }
+
+    /// Runs the programs through a proxy in front of one cluster; what the proxy does not offer yet, straight at servers.
+    pub(crate) fn run(&self, version: Version, checks: &[Check]) -> Result<()> {
+        if !self.is_installed()? {
+            return Ok(());
+        }
+        let cluster = Cluster::new(version).replicas(0).start()?;
+        let proxy = Proxy::new(&cluster)
+            .config("[[listener]]\ntracking = true\n")
+            .start()?;
+        for check in checks {
+            cluster.flush()?;
+            self.program(check.script, proxy.address(), check.variant, Offer::PROXY)?;
+        }
+        if !proxy_lacks_any() {
+            return Ok(());
+        }
+        let server = Node::standalone(version)?;
+        for check in checks {
+            cluster.flush()?;
+            server.must("FLUSHALL")?;
+            let (address, offer) = match check.straight {
+                Straight::Server => (server.address(), Offer::SERVER),
+                Straight::Cluster => (cluster.nodes()[0].address(), Offer::CLUSTER),
+            };
+            self.program(check.script, address, check.variant, offer)?;
+        }
+        Ok(())
+    }
+
+    /// False if the library could not be installed on this machine and that is no fault; in CI it is one.
+    fn is_installed(&self) -> Result<bool> {
+        let path = tools().join("clients/missing");
+        let missing =
+            std::fs::read_to_string(path).context("run scripts/fetch-clients.sh first")?;
+        let line = missing
+            .lines()
+            .find(|line| line.starts_with(&format!("{}: ", self.name)));
+        ensure!(
+            line.is_none() || std::env::var_os("SLOTWAY_REQUIRE_ALL").is_none(),
+            "{}",
+            line.unwrap_or_default()
+        );
+        Ok(line.is_none())
+    }
+
+    /// Runs one program to its end: it must succeed, in time, and say nothing.
+    fn program(
+        &self,
+        script: &str,
+        address: SocketAddrV4,
+        variant: &[&str],
+        offer: Offer,
+    ) -> Result<()> {
+        let what = || format!("{} {script} {variant:?} at {address}", self.name);
+        let mut arguments = Vec::new();
+        let program = match self.runtime {
+            Some(runtime) => {
+                let folder = repository_root().join("tests/clients").join(self.folder);
+                arguments.push(folder.join(script).to_string_lossy().into_owned());
+                tool(runtime)?
+            }
+            None => tools().join("clients").join(self.name),
+        };
+        let packages = tools().join("clients/node").to_string_lossy().into_owned();
+        arguments.extend([
+            address.ip().to_string(),
+            address.port().to_string(),
+            packages,
+        ]);
+        arguments.extend(variant.iter().map(ToString::to_string));
+        let environment = self.environment(offer);
+        let mut process = Process::start(&program, &arguments, &environment, &case_dir("client")?)?;
+        let status = process
+            .wait_for_exit(PROGRAM_DEADLINE)
+            .with_context(|| format!("{} said: {}", what(), process.log()))?;
+        let said = process.log();
+        ensure!(
+            status.success() && said.is_empty(),
+            "{}: {status}: {said}",
+            what()
+        );
+        Ok(())
+    }
+
+    fn environment(&self, offer: Offer) -> Vec<(String, String)> {
+        let packages = tools().join("clients/python").join(self.name);
+        vec![
+            offer.variable(),
+            (
+                "PYTHONPATH".to_owned(),
+                packages.to_string_lossy().into_owned(),
+            ),
+            ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
+        ]
+    }
+}
+
+/// A framework for background jobs, which uses keys as it likes: many in one command, script or transaction.
+pub(crate) struct Framework {
+    pub(crate) library: Library,
+    pub(crate) script: &'static str,
+    /// The families it cannot do without
+    pub(crate) needs: &'static [&'static str],
+    /// The prefix with a hash tag that puts all its keys into one slot: it makes it work on a cluster
+    pub(crate) prefix: &'static str,
+}
+
+impl Framework {
+    /// Runs the program on a server of its own as it comes, and with its prefix on a cluster, both by the proxy as soon as that
+    /// offers what the framework needs. A cluster of one primary has the rule of slots and no redirections.
+    pub(crate) fn run(&self, version: Version) -> Result<()> {
+        if !self.library.is_installed()? {
+            return Ok(());
+        }
+        let server = Node::standalone(version)?;
+        self.program(server.address(), "", Offer::SERVER)?;
+        if proxy_offers(self.needs) {
+            server.must("FLUSHALL")?;
+            let proxy = Proxy::with_server(&server.address().to_string()).start()?;
+            self.program(proxy.address(), "", Offer::SERVER)?;
+            let cluster = Cluster::new(version).replicas(0).start()?;
+            let proxy = Proxy::new(&cluster).start()?;
+            return self.program(proxy.address(), self.prefix, Offer::PROXY);
+        }
+        let cluster = Cluster::new(version).primaries(1).replicas(0).start()?;
+        self.program(cluster.nodes()[0].address(), self.prefix, Offer::CLUSTER)
+    }
+
+    fn program(&self, address: SocketAddrV4, prefix: &str, offer: Offer) -> Result<()> {
+        self.library.program(self.script, address, &[prefix], offer)
+    }
+}
+
+fn tools() -> PathBuf {
+    std::env::var_os("SLOTWAY_TOOLS")
+        .map_or_else(|| repository_root().join(".tools"), PathBuf::from)
+}

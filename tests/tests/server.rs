@@ -1,0 +1,361 @@
+//! The proxy in front of one server that is no cluster: no command is split or refused for its keys' slots, and the proxy follows
+//! when the server is started anew, or another one takes its place. What single commands answer is compared with a server in
+//! `differential.rs`. Numbers in brackets are the rules of the contract.
+
+use anyhow::{Result, ensure};
+use harness::{Conn, FaultProxy, Node, NodeOptions, Proxy, ProxyOptions, Reply, Version};
+use harness::{Load, LoadOptions, wait_until};
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+harness::on_full_matrix!(
+    commands_over_many_slots_are_one_h7,
+    transactions_and_watches_over_many_slots,
+    blocking_and_subscribing_over_many_slots,
+    a_scan_has_the_cursors_of_the_server,
+    scripts_are_cured_and_flushed,
+    a_load_over_all_slots_is_flawless,
+    a_server_started_anew_is_served_again,
+    a_replica_is_not_taken,
+    an_address_that_another_server_takes_over,
+    a_replica_made_primary_at_the_same_address,
+    a_server_made_a_replica_by_hand_is_left,
+    a_name_is_looked_up,
+    a_node_of_a_cluster_is_no_such_server,
+);
+
+/// Longest time in which a switch is followed.
+const SWITCH: Duration = Duration::from_secs(5);
+
+fn in_front_of(address: SocketAddrV4) -> ProxyOptions {
+    Proxy::with_server(&address.to_string())
+}
+
+/// A replica of `primary` that has all it has.
+fn replica_of(primary: &Node) -> Result<Node> {
+    let replica = Node::standalone(primary.version())?;
+    follow(&replica, primary)?;
+    Ok(replica)
+}
+
+fn follow(replica: &Node, primary: &Node) -> Result<()> {
+    let address = primary.address();
+    replica.must(&format!("REPLICAOF {} {}", address.ip(), address.port()))?;
+    wait_until(Duration::from_secs(20), "the replica is in step", || {
+        Ok(replica.info("replication", "master_link_status")? == "up")
+    })
+}
+
+/// Writes `key` until that is accepted; how long it took.
+fn write_when_possible(conn: &mut Conn, key: &str) -> Result<Duration> {
+    let started = Instant::now();
+    wait_until(SWITCH, "a write is accepted", || {
+        Ok(conn.line(&format!("SET {key} v"))?.is_ok())
+    })?;
+    Ok(started.elapsed())
+}
+
+/// Keys of many slots in one command: the server executes it whole, in its own way.
+fn commands_over_many_slots_are_one_h7(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    let proxy = in_front_of(server.address()).start()?;
+    let mut conn = proxy.conn()?;
+    ensure!(conn.must("MSET a 1 b 2 c 3")?.is_ok());
+    assert_eq!(conn.must("MGET a b c")?.texts()?, ["1", "2", "3"]);
+    assert_eq!((server.calls("mset")?, server.calls("mget")?), (1, 1));
+    assert_eq!(conn.must("MSETNX d 1 a 9")?.int()?, 0);
+    conn.must("SADD s1 x y")?;
+    conn.must("SADD s2 z")?;
+    assert_eq!(conn.must("SUNIONSTORE all s1 s2")?.int()?, 3);
+    ensure!(conn.must("RENAME all other")?.is_ok());
+    let script = "return redis.call('INCRBY', KEYS[1], redis.call('GET', KEYS[2]))";
+    let reply = conn.call(&["EVAL", script, "2", "a", "b"])?;
+    assert_eq!(reply.int()?, 3);
+    conn.must("RPUSH list a b")?;
+    let sorted = conn.must("SORT list BY * GET *")?;
+    assert_eq!(sorted.texts()?, ["2", "3"]);
+    assert_eq!(conn.must("DEL a b c s1 s2 other list")?.int()?, 7);
+    assert_eq!(server.calls("del")?, 1);
+    assert_eq!(conn.must("DBSIZE")?.int()?, 0);
+    let missing = conn.line("CLUSTER COUNTKEYSINSLOT 1")?;
+    ensure!(
+        missing.error().is_some_and(|text| text.contains("proxy: ")),
+        "{missing:?}"
+    );
+    let shards = conn.must("CLUSTER SLOTS")?;
+    assert_eq!(shards.items()?.len(), 1, "the emulation is as before");
+    // What is over one connection stays in order, whatever the slots.
+    let commands: Vec<Vec<String>> = (0..500)
+        .flat_map(|n| {
+            [
+                vec![
+                    "MSET".to_owned(),
+                    "x".to_owned(),
+                    n.to_string(),
+                    "y".to_owned(),
+                    n.to_string(),
+                ],
+                vec!["GET".to_owned(), "y".to_owned()],
+            ]
+        })
+        .collect();
+    for (n, pair) in conn.pipeline(&commands)?.chunks(2).enumerate() {
+        assert_eq!(pair[1].text()?, n.to_string());
+    }
+    Ok(())
+}
+
+fn transactions_and_watches_over_many_slots(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    let proxy = in_front_of(server.address()).start()?;
+    let (mut conn, mut other) = (proxy.conn()?, proxy.conn()?);
+    for command in [
+        "MULTI", "SET a 1", "SET b 2", "MGET a b", "DBSIZE", "KEYS ?",
+    ] {
+        conn.must(command)?;
+    }
+    let reply = conn.must("EXEC")?;
+    let items = reply.items()?;
+    assert_eq!(items.len(), 5);
+    assert_eq!(items[2].texts()?, ["1", "2"]);
+    assert_eq!(items[3].int()?, 2);
+    assert_eq!(items[4].items()?.len(), 2);
+    for (changed, is_executed) in [("unwatched", true), ("b", false)] {
+        conn.must("WATCH a")?;
+        conn.must("WATCH b c")?;
+        other.must(&format!("SET {changed} 9"))?;
+        conn.must("MULTI")?;
+        conn.must("SET d 1")?;
+        let reply = conn.must("EXEC")?;
+        let executed = matches!(&reply, Reply::Array(items) if items.len() == 1);
+        ensure!(executed == is_executed, "{changed}: {reply:?}");
+    }
+    Ok(())
+}
+
+fn blocking_and_subscribing_over_many_slots(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    server.must("CONFIG SET notify-keyspace-events KEA")?;
+    let proxy = in_front_of(server.address()).start()?;
+    let (mut conn, mut other) = (proxy.conn()?, proxy.conn()?);
+    conn.send(&["BLPOP", "a", "b", "c", "10"])?;
+    wait_until(Duration::from_secs(5), "the client waits", || {
+        Ok(server.info("clients", "blocked_clients")? == "1")
+    })?;
+    other.must("RPUSH c x")?;
+    assert_eq!(conn.read()?.texts()?, ["c", "x"]);
+    for channel in ["SSUBSCRIBE one two three", "PSUBSCRIBE __keyspace@0__:*"] {
+        let words: Vec<&str> = channel.split(' ').collect();
+        conn.send(&words)?;
+        conn.read_many(words.len() - 1)?;
+    }
+    other.must("SPUBLISH two m")?;
+    assert_eq!(conn.read()?.texts()?, ["smessage", "two", "m"]);
+    other.must("SET key v")?;
+    let message = conn.read()?;
+    assert_eq!(message.items()?[3].text()?, "set");
+    ensure!(
+        !conn.has_reply_within(Duration::from_millis(200))?,
+        "the notification came twice"
+    );
+    Ok(())
+}
+
+fn a_scan_has_the_cursors_of_the_server(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    let proxy = in_front_of(server.address()).start()?;
+    let mut conn = proxy.conn()?;
+    for n in 0..1000 {
+        conn.send(&["SET", &format!("key:{n}"), "v"])?;
+    }
+    conn.read_many(1000)?;
+    let mut cursor = "0".to_owned();
+    let mut found = std::collections::BTreeSet::new();
+    loop {
+        let through = conn.must(&format!("SCAN {cursor} COUNT 50"))?;
+        let straight = server.must(&format!("SCAN {cursor} COUNT 50"))?;
+        assert_eq!(through, straight);
+        found.extend(through.items()?[1].texts()?);
+        cursor = through.items()?[0].text()?;
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!(found.len(), 1000);
+    Ok(())
+}
+
+fn scripts_are_cured_and_flushed(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    let proxy = in_front_of(server.address()).start()?;
+    let mut conn = proxy.conn()?;
+    let digest = conn.call(&["SCRIPT", "LOAD", "return #KEYS"])?.text()?;
+    server.must("SCRIPT FLUSH")?;
+    let call = ["EVALSHA", &digest, "3", "a", "b", "c"];
+    assert_eq!(conn.call(&call)?.int()?, 3, "the body is sent again");
+    conn.must("SCRIPT FLUSH")?;
+    let reply = conn.call(&call)?;
+    ensure!(
+        reply
+            .error()
+            .is_some_and(|text| text.starts_with("NOSCRIPT")),
+        "{reply:?}"
+    );
+    Ok(())
+}
+
+fn a_load_over_all_slots_is_flawless(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    let proxy = in_front_of(server.address()).start()?;
+    let load = Load::start(proxy.address(), &LoadOptions::default())?;
+    load.wait_for(10_000)?;
+    load.stop()?.ensure_flawless()
+}
+
+/// A new run id at the old address.
+fn a_server_started_anew_is_served_again(version: Version) -> Result<()> {
+    let mut server = Node::standalone(version)?;
+    let proxy = in_front_of(server.address()).start()?;
+    let mut conn = proxy.conn()?;
+    for _ in 0..2 {
+        conn.must("SET a 1")?;
+        let before = server.info("server", "run_id")?;
+        server.kill()?;
+        server.restart()?;
+        ensure!(server.info("server", "run_id")? != before);
+        write_when_possible(&mut conn, "b")?;
+        wait_until(SWITCH, "the topology names the new process", || {
+            let topology = proxy.get("/topology")?.body;
+            Ok(topology.contains(&server.info("server", "run_id")?))
+        })?;
+    }
+    Ok(())
+}
+
+/// A replica never takes the place of a server; who asks is told why.
+fn a_replica_is_not_taken(version: Version) -> Result<()> {
+    let primary = Node::standalone(version)?;
+    let replica = replica_of(&primary)?;
+    let mut proxy = in_front_of(replica.address()).launch()?;
+    wait_until(SWITCH, "/readyz says why", || {
+        let reply = proxy.get("/readyz")?;
+        Ok(reply.status == 503 && reply.body.contains("is a replica of"))
+    })?;
+    let log = proxy.log();
+    ensure!(log.contains("is a replica of"), "{log}");
+    replica.must("REPLICAOF NO ONE")?;
+    proxy.wait_ready(SWITCH)?;
+    ensure!(proxy.conn()?.must("SET a 1")?.is_ok());
+    Ok(())
+}
+
+/// A virtual IP: new connections come to another server, while those to the old one live on. That one is a replica by then, or not.
+fn an_address_that_another_server_takes_over(version: Version) -> Result<()> {
+    for is_demoted in [true, false] {
+        let old = Node::standalone(version)?;
+        let new = replica_of(&old)?;
+        let service = FaultProxy::start(old.address())?;
+        let proxy = in_front_of(service.address()).start()?;
+        let mut conn = proxy.conn()?;
+        conn.must("SET before 1")?;
+        wait_until(SWITCH, "the replica has it", || {
+            Ok(new.must("EXISTS before")?.int()? == 1)
+        })?;
+        new.must("REPLICAOF NO ONE")?;
+        service.set_target(new.address());
+        if is_demoted {
+            follow(&old, &new)?;
+        }
+        let started = Instant::now();
+        let mut number = 0;
+        wait_until(SWITCH, "writes come to the new server", || {
+            number += 1;
+            conn.must(&format!("SET after{number} 1"))?;
+            Ok(new.must(&format!("EXISTS after{number}"))?.int()? == 1)
+        })?;
+        ensure!(started.elapsed() < SWITCH, "took {:?}", started.elapsed());
+        assert_eq!(conn.must("MGET before")?.texts()?, ["1"]);
+    }
+    Ok(())
+}
+
+/// Two processes swap a port: the address stays, what answers there is another server.
+fn a_replica_made_primary_at_the_same_address(version: Version) -> Result<()> {
+    let mut old = Node::standalone(version)?;
+    let proxy = in_front_of(old.address()).start()?;
+    let mut conn = proxy.conn()?;
+    conn.must("SET a 1")?;
+    old.kill()?;
+    let mut new = Node::launch(NodeOptions {
+        version,
+        cluster: false,
+        relayed: false,
+        settings: Vec::new(),
+        address: Some(old.address()),
+    })?;
+    new.wait_started()?;
+    write_when_possible(&mut conn, "b")?;
+    assert_eq!(new.must("GET b")?.text()?, "v");
+    Ok(())
+}
+
+/// The server becomes a replica under living connections, and then a primary again: writes wait and are executed.
+fn a_server_made_a_replica_by_hand_is_left(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    let other = Node::standalone(version)?;
+    let proxy = in_front_of(server.address()).start()?;
+    let mut conn = proxy.conn()?;
+    conn.must("SET a 1")?;
+    follow(&server, &other)?;
+    wait_until(SWITCH, "/readyz says why", || {
+        let reply = proxy.get("/readyz")?;
+        Ok(reply.status == 503 && reply.body.contains("is a replica of"))
+    })?;
+    conn.send(&["MSET", "b", "1", "c", "2"])?;
+    ensure!(
+        !conn.has_reply_within(Duration::from_millis(300))?,
+        "the write waits"
+    );
+    server.must("REPLICAOF NO ONE")?;
+    ensure!(conn.read()?.is_ok());
+    wait_until(SWITCH, "it is ready", || {
+        Ok(proxy.get("/readyz")?.status == 200)
+    })?;
+    assert_eq!(conn.must("MGET b c")?.texts()?, ["1", "2"]);
+    Ok(())
+}
+
+/// `localhost` has an address, perhaps two of which one answers.
+fn a_name_is_looked_up(version: Version) -> Result<()> {
+    let localhost = SocketAddrV4::new([127, 0, 0, 1].into(), free_port()?);
+    let mut server = Node::launch(NodeOptions {
+        version,
+        cluster: false,
+        relayed: false,
+        settings: Vec::new(),
+        address: Some(localhost),
+    })?;
+    server.wait_started()?;
+    let proxy = Proxy::with_server(&format!("localhost:{}", localhost.port())).start()?;
+    let mut conn = proxy.conn()?;
+    conn.must("MSET a 1 b 2")?;
+    server.kill()?;
+    server.restart()?;
+    write_when_possible(&mut conn, "c")?;
+    Ok(())
+}
+
+fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Its keys would be refused for their slots: the proxy says what to set instead.
+fn a_node_of_a_cluster_is_no_such_server(version: Version) -> Result<()> {
+    let cluster = harness::Cluster::new(version).replicas(0).start()?;
+    let proxy = in_front_of(cluster.seeds()[0]).launch()?;
+    wait_until(SWITCH, "/readyz says why", || {
+        let reply = proxy.get("/readyz")?;
+        Ok(reply.body.contains("set upstream.cluster instead"))
+    })
+}
