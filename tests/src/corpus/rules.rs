@@ -13,6 +13,8 @@ pub(super) enum Rule {
     Shape,
     /// `kind`: the same kind of value; what is in it differs.
     Kind,
+    /// `near: N`: two integers that are at most N apart.
+    Near(u64),
     /// `unordered`: the same items in another order, as the hash seeds of two servers differ.
     Unordered,
     /// `errors`: both are errors, in other words.
@@ -32,6 +34,9 @@ impl Rule {
         if let Some(start) = text.strip_prefix("proxy: ") {
             return Ok(Self::Proxy(start.to_owned()));
         }
+        if let Some(apart) = text.strip_prefix("near: ") {
+            return Ok(Self::Near(apart.parse()?));
+        }
         Ok(match text {
             "skip" => Self::Skip,
             "shape" => Self::Shape,
@@ -47,7 +52,10 @@ impl Rule {
 
     /// Whether two runs may agree by chance, so that the exception is not needed each time.
     pub(super) fn is_for_chance(&self) -> bool {
-        matches!(self, Self::Shape | Self::Kind | Self::Unordered)
+        matches!(
+            self,
+            Self::Shape | Self::Kind | Self::Near(_) | Self::Unordered
+        )
     }
 
     /// Whether the two replies, which are not the same bytes, differ as this rule allows.
@@ -62,6 +70,7 @@ impl Rule {
             Self::Skip => true,
             Self::Shape => same_shape(&server, &proxy),
             Self::Kind => discriminant(&server) == discriminant(&proxy),
+            Self::Near(apart) => are_near(&server, &proxy, *apart),
             Self::Unordered => sorted(server) == sorted(proxy),
             Self::Errors => server.error().is_some() && proxy.error().is_some(),
             Self::Proxy(start) => proxy.error().is_some_and(|text| text.starts_with(start)),
@@ -100,6 +109,13 @@ fn same_shape(one: &Reply, other: &Reply) -> bool {
                     .all(|((key, one), (name, other))| key == name && same_shape(one, other))
         }
         _ => discriminant(one) == discriminant(other),
+    }
+}
+
+fn are_near(one: &Reply, other: &Reply, apart: u64) -> bool {
+    match (one, other) {
+        (Reply::Int(one), Reply::Int(other)) => one.abs_diff(*other) <= apart,
+        _ => false,
     }
 }
 
@@ -171,6 +187,9 @@ mod tests {
             "*2\r\n+a\r\n+b\r\n",
             "*2\r\n+b\r\n+c\r\n"
         ));
+        assert!(accepts("near: 16", ":96\r\n", ":112\r\n"));
+        assert!(!accepts("near: 16", ":113\r\n", ":96\r\n"));
+        assert!(!accepts("near: 16", "+96\r\n", "+96\r\n"));
         assert!(!accepts("errors", "+OK\r\n", "-ERR x\r\n"));
         assert!(accepts(
             "proxy: ERR proxy: x",
