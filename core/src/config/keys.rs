@@ -367,9 +367,9 @@ keys! {
     /// [U8].
     LIMITS_PUBSUB_OUTPUT_SOFT_BYTES "limits.pubsub_output_soft_bytes" "SLOTWAY_LIMITS_PUBSUB_OUTPUT_SOFT_BYTES" "" size(0, 64 * GIB, 8 * MIB)
         => "The same, if it has as much as this unread for all of client_output_soft_time. 0B is no limit.";
-    /// Enough for a million short members.
+    /// Enough for half a million short members.
     LIMITS_CROSS_SLOT_BYTES "limits.cross_slot_bytes" "SLOTWAY_LIMITS_CROSS_SLOT_BYTES" "" size(KIB, GIB, 64 * MIB)
-        => "Replies of the parts of one command that listener.cross_slot_reads allows, held to be put together; beyond it an error.";
+        => "Replies of the parts of one command that listener.cross_slot_reads allows, held to be put together; each member counts 96 bytes besides its own. Beyond it an error.";
     /// [Y6]: the servers' own limit.
     LIMITS_MAX_ARGS_COUNT "limits.max_args_count" "SLOTWAY_LIMITS_MAX_ARGS_COUNT" "" count(16, 1 << 30, 1_048_576)
         => "Arguments of one command; beyond it a protocol error, as the servers have it.";

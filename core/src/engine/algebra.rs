@@ -5,7 +5,7 @@ use super::request::Launch;
 use super::{Engine, GroupKey, RequestKey, SessionKey};
 use crate::command::{KeyList, Spec, id};
 use crate::merge::Part;
-use crate::merge::algebra::{Algebra, DoubleFormat, is_algebra};
+use crate::merge::algebra::{Algebra, DoubleFormat, is_algebra, memory_of};
 use crate::metrics::Outcome;
 use crate::resp::{Args, write};
 use crate::router::Reject;
@@ -13,7 +13,7 @@ use crate::router::Reject;
 /// Stands for the reply of a part that is not kept.
 const DROPPED: &[u8] = b"-ERR proxy: dropped\r\n";
 
-/// A command on its way, and how much its parts have answered.
+/// A command on its way, and how much memory the replies of its parts take.
 #[derive(Debug)]
 pub(super) struct Held {
     algebra: Algebra,
@@ -96,7 +96,7 @@ impl Engine {
         };
         let limit = self.limits.cross_slot_bytes;
         let was_within = held.bytes <= limit;
-        held.bytes = held.bytes.saturating_add(reply.len());
+        held.bytes = held.bytes.saturating_add(memory_of(reply));
         if held.bytes <= limit {
             return reply;
         }

@@ -65,7 +65,7 @@ fn a_part_whose_connection_is_lost_is_asked_again() {
 
 #[test]
 fn beyond_the_bound_what_is_held_is_dropped() {
-    let mut driver = Driver::with(|limits| limits.cross_slot_bytes = 40);
+    let mut driver = Driver::with(|limits| limits.cross_slot_bytes = 220);
     let client = client(&mut driver);
     let [a, b, c] = three_keys(&driver);
     driver.send(client, &format!("SUNION {a} {b} {c}"));
@@ -77,6 +77,19 @@ fn beyond_the_bound_what_is_held_is_dropped() {
         output.starts_with("-ERR proxy: ") && output.contains("limits.cross_slot_bytes"),
         "{output}"
     );
+}
+
+#[test]
+fn tiny_members_count_what_they_take() {
+    let mut driver = Driver::with(|limits| limits.cross_slot_bytes = 10_000);
+    let client = client(&mut driver);
+    let [a, b, _] = three_keys(&driver);
+    driver.send(client, &format!("SUNION {a} {b}"));
+    let hundred: String = (0..100).map(|n| bulk(&n.to_string())).collect();
+    driver.reply(7000, &format!("*100\r\n{hundred}"));
+    driver.reply(7001, "*0\r\n");
+    let output = driver.output(client);
+    assert!(output.starts_with("-ERR proxy: "), "{output}");
 }
 
 #[test]

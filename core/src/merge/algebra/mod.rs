@@ -58,6 +58,26 @@ pub fn is_algebra(spec: &Spec) -> bool {
     Operation::of(spec).is_some()
 }
 
+/// What putting a member together takes besides its bytes: its place in the parsed reply, in the list of members and in a hash table.
+const MEMBER_BYTES: usize = 96;
+
+/// Bytes of memory that the reply of a part takes until the whole is made of it.
+#[must_use]
+pub fn memory_of(reply: &[u8]) -> usize {
+    let members = match reply.split_first() {
+        Some((b'*' | b'~', count)) => {
+            let digits = count.iter().take_while(|byte| byte.is_ascii_digit());
+            digits.fold(0, |sum: usize, digit| {
+                sum.saturating_mul(10).saturating_add((digit & 15).into())
+            })
+        }
+        _ => 0,
+    };
+    reply
+        .len()
+        .saturating_add(members.saturating_mul(MEMBER_BYTES))
+}
+
 /// One command.
 #[derive(Debug)]
 pub struct Algebra {
