@@ -147,6 +147,15 @@ fn a_module_loaded_later_is_learned(version: Version) -> Result<()> {
     let mut conn = proxy.conn()?;
     conn.must("SET k v")?;
     for node in cluster.nodes() {
+        // Only then does it load the module later than it was asked.
+        wait_until(
+            LEARNED_DEADLINE,
+            "the node is asked for its commands",
+            || {
+                let stats = node.must("INFO commandstats")?.text()?;
+                Ok(stats.contains("cmdstat_command:"))
+            },
+        )?;
         node.must(&format!("MODULE LOAD {library}"))?;
     }
     let first = conn.line("slot.get k")?;
