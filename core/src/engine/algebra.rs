@@ -2,7 +2,7 @@
 
 use super::group::{Assembly, Group, NewPart, keys_by_slot, outcome_of, parts_of};
 use super::request::Launch;
-use super::{Engine, GroupKey, RequestKey, SessionKey};
+use super::{Engine, GroupKey, SessionKey};
 use crate::command::{KeyList, Spec, id};
 use crate::merge::Part;
 use crate::merge::algebra::{Algebra, DoubleFormat, is_algebra, memory_of};
@@ -84,12 +84,9 @@ impl Engine {
     /// The reply of a part as it is kept: as long as those of one command are within their bound.
     pub(super) fn hold_part_of_algebra<'a>(
         &mut self,
-        part: RequestKey,
+        group: GroupKey,
         reply: &'a [u8],
     ) -> &'a [u8] {
-        let Some((group, _)) = self.requests[part].group else {
-            return reply;
-        };
         let group = &mut self.groups[group.index()];
         let Assembly::Algebra(held) = &mut group.assembly else {
             return reply;

@@ -81,6 +81,7 @@ impl Engine {
     }
 
     /// Writes a request into the log of a ready link.
+    #[inline(always)]
     pub(super) fn send(
         &mut self,
         link: LinkKey,

@@ -2,6 +2,8 @@
 //!
 //! [`fan_out`]: super::fan_out
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use super::algebra::Held;
@@ -270,13 +272,16 @@ impl Engine {
         reply: &[u8],
         executed: bool,
     ) {
-        let reply = self.hold_part_of_algebra(key, reply);
+        let Some((group, _)) = self.requests[key].group else {
+            return;
+        };
+        let reply = match self.groups[group.index()].assembly {
+            Assembly::Algebra(_) => self.hold_part_of_algebra(group, reply),
+            _ => reply,
+        };
         self.requests.keep_reply(key, reply);
         let request = &mut self.requests[key];
         request.state = State::Done { executed };
-        let Some((group, _)) = request.group else {
-            return;
-        };
         let backend = request.backend_micros;
         self.recount_reply(key, reply.len());
         let entry = &mut self.groups[group.index()];
@@ -445,24 +450,24 @@ pub(super) fn parts_of(placed: &[Placed], by_slot: bool) -> Vec<NewPart<'_>> {
 /// The command `spec` with these keys of all `keys` only, what belongs to each, and what belongs to all: the arguments before the first
 /// key and behind the last one.
 fn write_request(spec: &Spec, args: Args<'_>, keys: &KeyList, chunk: &[Placed], out: &mut Vec<u8>) {
-    /// What stands around an argument, at most.
-    const HEADER: usize = 16;
     let step = usize::from(spec.key_step);
-    let (first, last) = match keys.as_slice() {
-        [first, .., last] => (*first as usize, *last as usize),
+    let (first, behind) = match keys.as_slice() {
+        [first, .., last] => (*first as usize, *last as usize + step),
         _ => (1, args.len()),
     };
-    let belongs = |placed: &Placed| {
-        let first = placed.index as usize;
-        first..first + step
-    };
-    let indexes = (1..first)
-        .chain(chunk.iter().flat_map(belongs))
-        .chain(last + step..args.len());
-    let words = indexes.map(|index| args.get(index).unwrap_or_default());
-    let length: usize = words.clone().map(|word| HEADER + word.len()).sum();
-    out.reserve(2 * HEADER + args.name().len() + length);
-    write::array(out, 1 + words.clone().count());
+    write::array(
+        out,
+        first + chunk.len() * step + args.len().saturating_sub(behind),
+    );
     write::bulk(out, args.name());
-    words.for_each(|word| write::bulk(out, word));
+    let mut put = |indexes: Range<usize>| {
+        for index in indexes {
+            write::bulk(out, args.get(index).unwrap_or_default());
+        }
+    };
+    put(1..first);
+    for key in chunk {
+        put(key.index as usize..key.index as usize + step);
+    }
+    put(behind..args.len());
 }

@@ -60,7 +60,7 @@ pub(super) enum Route {
 
 impl Engine {
     /// The link to `node` in `database` for `protocol` and `index`; one is opened if there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn link_to(
         &mut self,
         node: NodeKey,

@@ -186,9 +186,12 @@ fn keyed(spec: &Spec, args: Args<'_>, keys: &mut KeyList, space: &Keyspace) -> P
 
 /// Whether each key of a command that is split is followed by all that belongs to it. Of a command of the table it is.
 fn has_whole_groups(spec: &Spec, args: Args<'_>, keys: &KeyList) -> bool {
+    if !spec.is_learned() {
+        return true;
+    }
     let step = usize::from(spec.key_step);
     let last = keys.as_slice().last().map_or(0, |last| *last as usize);
-    !spec.is_learned() || step == 1 || last + step == args.len()
+    step == 1 || last + step == args.len()
 }
 
 /// To the owner of all the keys; of an undivided keyspace that is the one of any of them.
