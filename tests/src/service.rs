@@ -273,7 +273,7 @@ impl Sentinel {
             "port {port}\nbind {host}\nprotected-mode no\n\
              sentinel monitor {SERVICE} {ip} {watched_port} {quorum}\n\
              sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n\
-             sentinel failover-timeout {SERVICE} 5000\n\
+             sentinel failover-timeout {SERVICE} 2000\n\
              sentinel announce-ip {host}\n",
             port = sentinel.address.port(),
             host = sentinel.address.ip(),

@@ -1,8 +1,11 @@
 //! The proxy in front of a primary that three Sentinels watch [N10]-[N16].
 
-use anyhow::{Context, Result, ensure};
-use harness::{Conn, Load, LoadOptions, Node, Proxy, ProxyOptions, SERVICE, Service, Version};
+use anyhow::{Context, Result, bail, ensure};
+use harness::{
+    Conn, FaultProxy, Load, LoadOptions, Node, Proxy, ProxyOptions, SERVICE, Service, Version,
+};
 use harness::{wait_some, wait_until};
+use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that the Sentinels do.
@@ -15,18 +18,38 @@ harness::on_full_matrix!(
     a_planned_failover_shows_no_error,
     a_killed_primary_costs_only_what_was_written_to_it,
     a_former_primary_that_comes_back_as_one_gets_no_write,
+    a_former_primary_gets_no_write_while_the_new_one_cannot_be_reached,
     a_sentinel_that_lies_has_no_effect,
+    a_sentinel_at_two_addresses_has_one_vote,
+    a_sentinel_that_hangs_costs_no_switch_its_second,
+    a_service_that_nobody_knows_is_told,
     the_service_goes_on_without_sentinels_and_finds_them_where_they_have_moved,
     passwords_of_servers_and_sentinels_are_two,
 );
 
 fn proxy(service: &Service) -> ProxyOptions {
-    let seeds: Vec<String> = service.seeds().iter().map(|at| format!("'{at}'")).collect();
+    proxy_with(service, "")
+}
+
+fn proxy_with(service: &Service, more: &str) -> ProxyOptions {
+    proxy_at(&service.seeds(), more)
+}
+
+fn proxy_at(seeds: &[SocketAddrV4], more: &str) -> ProxyOptions {
+    let seeds: Vec<String> = seeds.iter().map(|at| format!("'{at}'")).collect();
     let file = format!(
-        "upstream.sentinels = [{}]\nupstream.sentinel_service = '{SERVICE}'\n",
+        "upstream.sentinels = [{}]\nupstream.sentinel_service = '{SERVICE}'\n{more}",
         seeds.join(", ")
     );
     Proxy::with_seeds(&[]).config(&file)
+}
+
+/// Waits until the proxy sends everything to this server.
+fn uses(proxy: &Proxy, service: &Service, node: usize) -> Result<()> {
+    let address = service.nodes()[node].address().to_string();
+    wait_until(SWITCH, "the new primary is used", || {
+        Ok(proxy.get("/topology")?.body.contains(&address))
+    })
 }
 
 /// When a Sentinel first says that the primary is another one.
@@ -49,10 +72,8 @@ fn a_planned_failover_shows_no_error(version: Version) -> Result<()> {
     let mut sentinel = sentinel(&service, 0)?;
     sentinel.must(&format!("SENTINEL FAILOVER {SERVICE}"))?;
     let new = service.wait_switched(0)?;
-    wait_until(SWITCH, "the new primary is written to", || {
-        load.wait_for(500)?;
-        Ok(service.nodes()[new].calls("set")? > 0)
-    })?;
+    uses(&proxy, &service, new)?;
+    load.wait_for(500)?;
     let report = load.stop()?;
     report.ensure_no_violations()?;
     ensure!(report.errors.is_empty(), "{}", report.error_summary());
@@ -117,6 +138,36 @@ fn a_former_primary_that_comes_back_as_one_gets_no_write(version: Version) -> Re
         other.must("INCR after")?;
     }
     ensure!(other.must("GET after")?.text()? == "4000");
+    Ok(())
+}
+
+/// [N17]: by the proxy it cannot be reached, by the Sentinels it can.
+fn a_former_primary_gets_no_write_while_the_new_one_cannot_be_reached(
+    version: Version,
+) -> Result<()> {
+    let service = Service::new(version).replicas(1).start()?;
+    let [old, new] = service.nodes() else {
+        bail!("a primary and a replica");
+    };
+    let nobody = harness::next_address()?;
+    let map = format!(
+        "upstream.address_map = [{{ from = '{}', to = '{nobody}' }}]\n",
+        new.address()
+    );
+    let proxy = proxy_with(&service, &map).start()?;
+    proxy.conn()?.must("INCR before")?;
+    old.freeze()?;
+    service.wait_switched(0)?;
+    wait_until(SWITCH, "the proxy knows that", || {
+        Ok(proxy.log().contains("the Sentinels name another primary"))
+    })?;
+    old.thaw()?;
+    let mut clients = (0..20).map(|_| proxy.conn()).collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        client.send(&["INCR", "after"])?;
+    }
+    wait_until(PATIENCE, "it is told", || Ok(service.role(0)? == "slave"))?;
+    ensure!(old.calls("incr")? == 1, "the former primary was written to");
     Ok(())
 }
 
@@ -194,4 +245,67 @@ fn passwords_of_servers_and_sentinels_are_two(version: Version) -> Result<()> {
 fn sentinel(service: &Service, number: usize) -> Result<Conn> {
     let sentinel = service.sentinels().get(number);
     sentinel.context("no such Sentinel")?.conn()
+}
+
+/// [N12]: the two that tell the truth are asked first.
+fn a_sentinel_at_two_addresses_has_one_vote(version: Version) -> Result<()> {
+    let service = Service::new(version).start()?;
+    let wrong = Node::standalone(version)?;
+    let mut liar = sentinel(&service, 2)?;
+    liar.must(&format!("SENTINEL REMOVE {SERVICE}"))?;
+    let (ip, port) = (wrong.address().ip().to_owned(), wrong.address().port());
+    liar.must(&format!("SENTINEL MONITOR {SERVICE} {ip} {port} 1"))?;
+    let again = FaultProxy::start(service.seeds()[2])?;
+    let mut seeds = service.seeds();
+    seeds.push(again.address());
+    let proxy = proxy_at(&seeds, "").start()?;
+    for _ in 0..100 {
+        proxy.conn()?.must("INCR n")?;
+    }
+    ensure!(again.accepted() > 0, "it is asked at both addresses");
+    ensure!(wrong.calls("incr")? == 0, "the wrong server was written to");
+    ensure!(service.conn(0)?.must("GET n")?.text()? == "100");
+    Ok(())
+}
+
+/// As on a host that has died: it takes connections, and answers nothing.
+fn a_sentinel_that_hangs_costs_no_switch_its_second(version: Version) -> Result<()> {
+    let service = Service::new(version).start()?;
+    let proxy = proxy(&service).start()?;
+    service.sentinels()[2].freeze(true)?;
+    let load = Load::start(proxy.address(), &LoadOptions::default())?;
+    load.wait_for(2_000)?;
+    let mut sentinel = sentinel(&service, 0)?;
+    sentinel.must(&format!("SENTINEL FAILOVER {SERVICE}"))?;
+    wait_until(PATIENCE, "both name another primary", || {
+        Ok(service.primary_by(0)? != 0 && service.primary_by(1)? == service.primary_by(0)?)
+    })?;
+    let named = Instant::now();
+    uses(&proxy, &service, service.primary_by(0)?)?;
+    let late = named.elapsed();
+    ensure!(
+        late < Duration::from_millis(900),
+        "{late:?} after both named it"
+    );
+    service.sentinels()[2].freeze(false)?;
+    let report = load.stop()?;
+    report.ensure_no_violations()?;
+    ensure!(report.errors.is_empty(), "{}", report.error_summary());
+    Ok(())
+}
+
+/// [N11]
+fn a_service_that_nobody_knows_is_told(version: Version) -> Result<()> {
+    let service = Service::new(version).replicas(1).start()?;
+    let seeds: Vec<String> = service.seeds().iter().map(|at| format!("'{at}'")).collect();
+    let file = format!(
+        "upstream.sentinels = [{}]\nupstream.sentinel_service = 'another'\n",
+        seeds.join(", ")
+    );
+    let proxy = Proxy::with_seeds(&[]).config(&file).launch()?;
+    wait_until(SWITCH, "/readyz says why", || {
+        let reply = proxy.get("/readyz")?;
+        let says = |text: &str| reply.body.contains(text);
+        Ok(reply.status == 503 && says("service another") && says("does not know the service"))
+    })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use slotway_core::resp::{Value, parse_value};
 use slotway_core::topology::Address;
 use slotway_core::topology::sentinel::{
-    ReplyProblem, Report, is_tilted, parse_primary, parse_sentinels,
+    ReplyProblem, Report, is_out_of_reach, is_tilted, parse_primary, parse_sentinels, run_id,
 };
 use tokio::time::timeout;
 
@@ -20,8 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What one Sentinel says.
 #[derive(Debug)]
 pub(super) struct Said {
-    /// Who says it.
+    /// Where it was asked.
     pub(super) from: Address,
+    /// Who says it, whatever address it was asked at.
+    pub(super) run_id: Option<Vec<u8>>,
     /// About the primary.
     pub(super) report: Report,
     /// Where the others are.
@@ -37,6 +39,10 @@ pub(super) enum AskError {
     Late { from: Address },
     #[error("{from}: {text}")]
     Refused { from: Address, text: String },
+    #[error(
+        "{from} names {primary}, which only programs on its own host can connect to: set the replica-announce-ip of the servers, and have the Sentinel monitor the primary by an address that all can reach"
+    )]
+    OutOfReach { from: Address, primary: Address },
     #[error("{from}: {problem}")]
     Problem {
         from: Address,
@@ -68,7 +74,7 @@ async fn ask_patiently(from: Address, settings: &SentinelSettings) -> Result<Sai
     for question in [
         &["SENTINEL", "MASTER", service] as &[&str],
         &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", service],
-        &["INFO", "sentinel"],
+        &["INFO"],
         &["SENTINEL", "SENTINELS", service],
     ] {
         replies.push(link.ask_anything(question).await.map_err(lost)?.to_vec());
@@ -87,14 +93,20 @@ async fn ask_patiently(from: Address, settings: &SentinelSettings) -> Result<Sai
         let text = String::from_utf8_lossy(text).into_owned();
         return Err(AskError::Refused { from, text });
     }
-    let tilted = match value(2) {
-        Value::Bulk(text) | Value::Verbatim(text) => is_tilted(text),
-        _ => false,
+    let info = match value(2) {
+        Value::Bulk(text) | Value::Verbatim(text) => text,
+        _ => b"",
     };
-    let report = parse_primary(&state, &value(1), tilted).map_err(problem)?;
+    let report = parse_primary(&state, &value(1), is_tilted(info)).map_err(problem)?;
+    if is_out_of_reach(&report.primary, &from) {
+        let primary = report.primary;
+        return Err(AskError::OutOfReach { from, primary });
+    }
+    let run_id = run_id(info).map(<[u8]>::to_vec);
     let sentinels = parse_sentinels(&value(3)).map_err(problem)?;
     Ok(Said {
         from,
+        run_id,
         report,
         sentinels,
     })

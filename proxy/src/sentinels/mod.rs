@@ -14,16 +14,22 @@ use std::time::Duration;
 
 use slotway_core::config::Secret;
 use slotway_core::topology::Address;
-use slotway_core::topology::sentinel::{Choice, NoChoice, Terms, choose};
+use slotway_core::topology::sentinel::{Choice, NoChoice, Report, Terms, choose};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
+use self::ask::{AskError, Said};
 use crate::discovery::look_up;
 
 /// Most Sentinels asked, those learned from others included.
 const SENTINELS_MAX: usize = 32;
 /// A look-up of names is not waited for longer than this; it goes on, and counts the next time.
 const LOOK_UP_PATIENCE: Duration = Duration::from_millis(500);
+/// When enough Sentinels agree, the others are heard for so long.
+const GRACE: Duration = Duration::from_millis(150);
+/// So often they are asked anew because one of them has news.
+const RESTARTS_MAX: usize = 5;
 
 /// Which service, and how its Sentinels are reached.
 #[derive(Debug, Clone)]
@@ -45,8 +51,9 @@ pub(crate) struct SentinelSettings {
 pub(crate) struct Found {
     /// The primary they agree on.
     pub(crate) choice: Choice,
-    /// How many answered, and how many were asked.
-    pub(crate) answered: usize,
+    /// How many of those that answered count.
+    pub(crate) counted: usize,
+    /// How many were asked.
     pub(crate) asked: usize,
 }
 
@@ -112,28 +119,13 @@ impl Sentinels {
         self.look_up().await;
         let addresses = self.addresses();
         self.listen(&addresses);
-        let mut questions = JoinSet::new();
-        for address in &addresses {
-            let question = ask::ask(address.clone(), Arc::clone(&self.settings));
-            questions.spawn(question);
-        }
-        let mut said = Vec::new();
-        let mut trouble = None;
-        while let Some(answer) = questions.join_next().await {
-            match answer {
-                Ok(Ok(answer)) => said.push(answer),
-                Ok(Err(error)) => trouble = Some(error.to_string()),
-                Err(error) => trouble = Some(error.to_string()),
-            }
-        }
-        // Which of them is first is not left to who is the fastest.
-        said.sort_by_key(|said| addresses.iter().position(|at| *at == said.from));
-        let reports: Vec<_> = said.iter().map(|said| said.report.clone()).collect();
-        let terms = Terms {
+        let mut terms = Terms {
             configured: self.settings.seeds.len(),
             quorum: self.settings.quorum,
             current_epoch,
         };
+        let (said, trouble) = self.ask(&addresses, &mut terms).await;
+        let reports = reports(&said);
         let (answered, asked) = (said.len(), addresses.len());
         let choice = choose(&reports, terms).map_err(|reason| NotFound {
             reason,
@@ -141,16 +133,39 @@ impl Sentinels {
             asked,
             trouble,
         })?;
-        let is_believed = |said: &&ask::Said| said.report.primary == choice.primary;
+        let is_believed = |said: &&Said| said.report.primary == choice.primary;
         self.learned.clear();
         for said in said.iter().filter(is_believed) {
             self.learn(&said.sentinels);
         }
+        // Those in TILT do not, and are there for minutes.
+        let sound = said.iter().filter(|said| !said.report.tilted).count();
         Ok(Found {
             choice,
-            answered,
+            counted: sound,
             asked,
         })
+    }
+
+    /// Asks these, and asks again if one of them has news while others are waited for: what it said before is old then.
+    async fn ask(&self, addresses: &[Address], terms: &mut Terms) -> (Vec<Said>, Option<String>) {
+        let configured = terms.configured;
+        for _ in 0..RESTARTS_MAX {
+            terms.configured = configured;
+            tokio::select! {
+                heard = hear(self.questions(addresses), addresses, terms) => return heard,
+                () = self.event() => {}
+            }
+        }
+        terms.configured = configured;
+        hear(self.questions(addresses), addresses, terms).await
+    }
+
+    fn questions(&self, addresses: &[Address]) -> JoinSet<Result<Said, AskError>> {
+        let questions = addresses
+            .iter()
+            .map(|address| ask::ask(address.clone(), Arc::clone(&self.settings)));
+        questions.collect()
     }
 
     /// Who is asked: those named by the operator, and those learned.
@@ -229,4 +244,51 @@ impl Sentinels {
         }
         while self.tasks.try_join_next().is_some() {}
     }
+}
+
+/// The answers, each Sentinel's once, in the order of the addresses; and what was wrong with one that did not answer. The slow ones are not
+/// waited for when enough others agree: one on a host that is dead would cost a second of each switch.
+async fn hear(
+    mut questions: JoinSet<Result<Said, AskError>>,
+    addresses: &[Address],
+    terms: &mut Terms,
+) -> (Vec<Said>, Option<String>) {
+    let mut said: Vec<Said> = Vec::new();
+    let mut trouble = None;
+    let mut patience = None;
+    loop {
+        let next = async {
+            match patience {
+                Some(until) => timeout_at(until, questions.join_next())
+                    .await
+                    .unwrap_or_default(),
+                None => questions.join_next().await,
+            }
+        };
+        match next.await {
+            Some(Ok(Ok(answer))) => {
+                let is_known = |other: &Said| other.run_id == answer.run_id;
+                if answer.run_id.is_some() && said.iter().any(is_known) {
+                    // Named twice by the operator, or by others under another address: there are fewer than it seemed.
+                    terms.configured = terms.configured.saturating_sub(1);
+                } else {
+                    said.push(answer);
+                }
+            }
+            Some(Ok(Err(error))) => trouble = Some(error.to_string()),
+            Some(Err(error)) => trouble = Some(error.to_string()),
+            None => break,
+        }
+        let agree = choose(&reports(&said), *terms).is_ok_and(|choice| choice.is_quorum);
+        if agree && patience.is_none() {
+            patience = Some(Instant::now() + GRACE);
+        }
+    }
+    // Which of them is first is not left to who is the fastest.
+    said.sort_by_key(|said| addresses.iter().position(|at| *at == said.from));
+    (said, trouble)
+}
+
+fn reports(said: &[Said]) -> Vec<Report> {
+    said.iter().map(|said| said.report.clone()).collect()
 }

@@ -14,6 +14,8 @@ pub struct Choice {
     pub config_epoch: u64,
     /// How many of them name it in that configuration.
     pub votes: usize,
+    /// Whether these are as many as have to agree; else all that answer are fewer than that.
+    pub is_quorum: bool,
 }
 
 /// Why no primary is chosen.
@@ -91,11 +93,13 @@ pub fn choose(reports: &[Report], terms: Terms) -> Result<Choice, NoChoice> {
             needed: wanted,
         });
     };
+    let votes = votes_of(newest);
     Ok(Choice {
         primary: newest.primary.clone(),
         run_id: newest.run_id.clone(),
         config_epoch: newest.config_epoch,
-        votes: votes_of(newest),
+        votes,
+        is_quorum: votes >= wanted,
     })
 }
 

@@ -12,7 +12,7 @@ mod tests;
 
 pub use choice::{Choice, NoChoice, Terms, choose};
 pub use event::concerns;
-pub use reply::{ReplyProblem, is_tilted, parse_primary, parse_sentinels};
+pub use reply::{ReplyProblem, is_out_of_reach, is_tilted, parse_primary, parse_sentinels, run_id};
 
 use super::Address;
 

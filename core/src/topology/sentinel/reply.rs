@@ -1,5 +1,7 @@
 //! Parsers of the replies of a Sentinel: a map of texts for each instance, a flat array in RESP2.
 
+use std::net::IpAddr;
+
 use super::super::Address;
 use super::super::address::{AddressError, checked_host, parse_port, strip_brackets};
 use super::Report;
@@ -68,11 +70,31 @@ pub fn parse_sentinels(reply: &Value<'_>) -> Result<Vec<Address>, ReplyProblem> 
     Ok(rows.filter_map(|row| row.address().ok()).collect())
 }
 
-/// Whether the text of `INFO sentinel` says that the Sentinel is in TILT mode.
+/// Whether the text of `INFO` says that the Sentinel is in TILT mode.
 #[must_use]
 pub fn is_tilted(info: &[u8]) -> bool {
+    field(info, b"sentinel_tilt:") == Some(b"1")
+}
+
+/// The `run_id` in the text of `INFO`: a Sentinel that is reached at two addresses has one.
+#[must_use]
+pub fn run_id(info: &[u8]) -> Option<&[u8]> {
+    field(info, b"run_id:")
+}
+
+fn field<'a>(info: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let mut lines = info.split(|byte| *byte == b'\n');
-    lines.any(|line| line.trim_ascii() == b"sentinel_tilt:1")
+    lines.find_map(|line| Some(line.strip_prefix(name)?.trim_ascii()))
+}
+
+/// Whether only programs of the host that says so can connect to `named`, and this one, which reaches it at `from`, is not there [N20].
+#[must_use]
+pub fn is_out_of_reach(named: &Address, from: &Address) -> bool {
+    let is_loopback = |address: &Address| match address.host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback(),
+        Err(_) => &*address.host == "localhost",
+    };
+    is_loopback(named) && !is_loopback(from)
 }
 
 fn rows<'a>(reply: &'a Value<'a>) -> Result<impl Iterator<Item = Fields<'a>>, ReplyProblem> {

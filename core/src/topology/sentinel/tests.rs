@@ -17,6 +17,10 @@ fn report(primary: &str, config_epoch: u64, sentinels: usize) -> Report {
     }
 }
 
+fn is_quorum(reports: &[Report], terms: Terms) -> bool {
+    choose(reports, terms).is_ok_and(|choice| choice.is_quorum)
+}
+
 fn chosen(reports: &[Report], terms: Terms) -> Result<String, NoChoice> {
     choose(reports, terms).map(|choice| choice.primary.to_string())
 }
@@ -102,6 +106,29 @@ fn n20_addresses_nobody_can_connect_to_are_refused() {
 }
 
 #[test]
+fn n20_a_primary_on_loopback_is_one_for_sentinels_there_only() {
+    for (named, from, out_of_reach) in [
+        ("127.0.0.1:6379", "10.0.0.1:26379", true),
+        ("localhost:6379", "sentinel-1:26379", true),
+        ("::1:6379", "10.0.0.1:26379", true),
+        ("127.0.0.1:6379", "127.0.0.5:26379", false),
+        ("10.0.0.2:6379", "127.0.0.1:26379", false),
+        ("redis-1:6379", "sentinel-1:26379", false),
+    ] {
+        let (host, port) = named.rsplit_once(':').unwrap();
+        let named = Address::new(host, port.parse().unwrap());
+        assert_eq!(is_out_of_reach(&named, &at(from)), out_of_reach, "{named}");
+    }
+}
+
+#[test]
+fn n12_a_sentinel_is_known_by_its_run_id() {
+    let info = b"# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\ntcp_port:1\r\n";
+    assert_eq!(run_id(info), Some(&b"abc"[..]));
+    assert_eq!(run_id(b"# Sentinel\r\nsentinel_masters:1\r\n"), None);
+}
+
+#[test]
 fn n19_names_and_maps_are_understood() {
     let bytes = b"*1\r\n%3\r\n$2\r\nip\r\n$9\r\nsentinel2\r\n$4\r\nport\r\n$5\r\n26379\r\n$5\r\nflags\r\n$8\r\nsentinel\r\n";
     let (value, _) = parse_value(bytes).unwrap().unwrap();
@@ -130,6 +157,10 @@ fn n12_the_newest_configuration_that_a_majority_names_wins() {
     // The leader of a failover is ahead of the others for a moment.
     let ahead = [old.clone(), old.clone(), new.clone()];
     assert_eq!(chosen(&ahead, terms).unwrap(), "10.0.0.1:1");
+    assert!(is_quorum(&ahead, terms) && is_quorum(&agree, terms));
+    // Two of three do not answer.
+    assert_eq!(chosen(&agree[2..], terms).unwrap(), "10.0.0.2:1");
+    assert!(!is_quorum(&agree[2..], terms));
     // One that was cut off comes back.
     let behind = [old, new.clone(), new];
     assert_eq!(chosen(&behind, terms).unwrap(), "10.0.0.2:1");

@@ -7,7 +7,9 @@
 //!                                                                             else the first
 //! ```
 //!
-//! A replica is never taken: writes would fail there, and reads may be old. While there is nothing better, the snapshot stands.
+//! A replica is never taken: writes would fail there, and reads may be old. While there is nothing better, the snapshot stands; but a
+//! server that a quorum of Sentinels has replaced is left at once, though the new one may not be there yet: what it would still be
+//! written would be lost [N17].
 
 mod name;
 mod probe;
@@ -212,6 +214,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         }
         let in_use = primaries.iter().position(is_in_use);
         if primaries.is_empty() {
+            self.leave_replaced(&current);
             return self.without_primary(answered, trouble, now);
         }
         self.lost_since = None;
@@ -230,10 +233,32 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         } else {
             tracing::info!(generation, %address, run_id = %id, "another server, or the same started anew");
         }
-        let snapshot = Arc::new(snapshot);
+        self.publish(Arc::new(snapshot));
+        RefreshResult::Changed
+    }
+
+    /// Has nobody use the server in use any more if enough Sentinels name another one.
+    fn leave_replaced(&self, current: &Snapshot) {
+        let (Some(in_use), Some(named)) = (current.nodes().first(), self.whereabouts.named())
+        else {
+            return;
+        };
+        let named = self.settings.address_map.apply(named.clone());
+        if named == in_use.address {
+            return;
+        }
+        tracing::warn!(
+            left = %in_use.address,
+            %named,
+            "the Sentinels name another primary, which cannot be written to yet: clients wait"
+        );
+        let empty = SnapshotBuilder::new().build(current.generation + 1);
+        self.publish(Arc::new(empty));
+    }
+
+    fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(Arc::clone(&snapshot));
         (self.on_swap)(&snapshot);
-        RefreshResult::Changed
     }
 
     /// Nobody takes writes: what was known stands, and may come back.
@@ -252,8 +277,11 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             self.status.set_trouble(Some(text));
             return RefreshResult::Unfit;
         }
-        // That it is unreachable now, workers find out by themselves; readiness is about what lasts.
-        self.status.set_trouble(None);
+        // That it is unreachable now, workers find out by themselves; readiness is about what lasts, but where there is none the reason
+        // is worth telling.
+        let is_known = !self.snapshot.load().is_empty();
+        let reason = trouble.clone().or_else(|| self.whereabouts.trouble());
+        self.status.set_trouble(reason.filter(|_| !is_known));
         if let Some(reason) = trouble
             && self.status.consecutive_failures() + 1 >= FAILURES_LOGGED
             && let Some(held_back) = self.throttle.pass("unreachable", now)

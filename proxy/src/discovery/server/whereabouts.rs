@@ -16,6 +16,8 @@ use crate::sentinels::{SentinelSettings, Sentinels};
 
 /// Sentinels are asked this often when there is no reason to [N14].
 const SENTINEL_INTERVAL: Duration = Duration::from_secs(10);
+/// While they disagree they are asked more often, but not for longer than this.
+const UNSETTLED_MAX: Duration = Duration::from_secs(10);
 
 /// How the server is found.
 #[derive(Debug)]
@@ -34,8 +36,10 @@ struct Watched {
     sentinels: Sentinels,
     /// What enough of them agreed on last.
     choice: Option<Choice>,
-    /// They did not all say the same, or not enough did.
-    is_unsettled: bool,
+    /// Since when they have not all said the same, or not enough did.
+    unsettled_since: Option<Instant>,
+    /// Why they could not tell, when they were asked last.
+    trouble: Option<String>,
     asked: Option<Instant>,
 }
 
@@ -58,7 +62,8 @@ impl Whereabouts {
             service: sentinel.service.clone(),
             sentinels: Sentinels::new(settings),
             choice: None,
-            is_unsettled: false,
+            unsettled_since: None,
+            trouble: None,
             asked: None,
         }))))
     }
@@ -75,7 +80,7 @@ impl Whereabouts {
     pub(super) fn is_unsettled(&self) -> bool {
         match &self.0 {
             Kind::Name(_) => false,
-            Kind::Sentinels(watched) => watched.is_unsettled,
+            Kind::Sentinels(watched) => watched.is_unsettled(Instant::now()),
         }
     }
 
@@ -85,6 +90,25 @@ impl Whereabouts {
         match &mut self.0 {
             Kind::Name(name) => name.find(throttle).await,
             Kind::Sentinels(watched) => watched.find(in_trouble, throttle).await,
+        }
+    }
+
+    /// The primary that a quorum of Sentinels names: none but that one may be written to [N17].
+    pub(super) fn named(&self) -> Option<&Address> {
+        match &self.0 {
+            Kind::Name(_) => None,
+            Kind::Sentinels(watched) => {
+                let choice = watched.choice.as_ref()?;
+                choice.is_quorum.then_some(&choice.primary)
+            }
+        }
+    }
+
+    /// Why it is not known where the server is.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match &self.0 {
+            Kind::Name(_) => None,
+            Kind::Sentinels(watched) => watched.trouble.clone(),
         }
     }
 
@@ -112,7 +136,7 @@ impl Watched {
     async fn find(&mut self, in_trouble: bool, throttle: &mut Throttle) -> Vec<Address> {
         let now = Instant::now();
         let is_due = self.asked.is_none_or(|at| now >= at + SENTINEL_INTERVAL);
-        if is_due || in_trouble || self.is_unsettled {
+        if is_due || in_trouble || self.is_unsettled(now) {
             self.asked = Some(now);
             self.ask(throttle, now).await;
         }
@@ -120,11 +144,22 @@ impl Watched {
         primary.into_iter().collect()
     }
 
+    fn note_unsettled(&mut self, is_unsettled: bool, now: Instant) {
+        self.unsettled_since = is_unsettled.then(|| self.unsettled_since.unwrap_or(now));
+    }
+
+    /// One that goes on to say something else, because it watches another server or is cut off, is no reason to ask all of them all the time.
+    fn is_unsettled(&self, now: Instant) -> bool {
+        self.unsettled_since
+            .is_some_and(|since| now < since + UNSETTLED_MAX)
+    }
+
     async fn ask(&mut self, throttle: &mut Throttle, now: Instant) {
         let epoch = self.choice.as_ref().map_or(0, |choice| choice.config_epoch);
         match self.sentinels.find(epoch).await {
             Ok(found) => {
-                self.is_unsettled = found.choice.votes < found.answered;
+                self.note_unsettled(found.choice.votes < found.counted, now);
+                self.trouble = None;
                 let is_other = |known: &Choice| known.primary != found.choice.primary;
                 if self.choice.as_ref().is_none_or(is_other) {
                     tracing::info!(
@@ -139,7 +174,11 @@ impl Watched {
                 self.choice = Some(found.choice);
             }
             Err(error) => {
-                self.is_unsettled = error.is_disagreement();
+                self.note_unsettled(error.is_disagreement(), now);
+                self.trouble = Some(format!(
+                    "the Sentinels do not tell where the primary of service {} is: {error}",
+                    self.service
+                ));
                 if let Some(held_back) = throttle.pass("sentinels", now) {
                     tracing::warn!(service = self.service, %error, held_back, "the Sentinels do not tell where the primary is: what is known stands");
                 }
