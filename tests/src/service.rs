@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long anything may take that Sentinels do.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(40);
 
 /// After this silence a Sentinel takes an instance for down.
 const DOWN_AFTER_MS: u32 = 1_000;
@@ -273,7 +273,7 @@ impl Sentinel {
             "port {port}\nbind {host}\nprotected-mode no\n\
              sentinel monitor {SERVICE} {ip} {watched_port} {quorum}\n\
              sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n\
-             sentinel failover-timeout {SERVICE} 2000\n\
+             sentinel failover-timeout {SERVICE} 5000\n\
              sentinel announce-ip {host}\n",
             port = sentinel.address.port(),
             host = sentinel.address.ip(),

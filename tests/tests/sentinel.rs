@@ -82,7 +82,8 @@ fn a_planned_failover_shows_no_error(version: Version) -> Result<()> {
 
 fn a_killed_primary_costs_only_what_was_written_to_it(version: Version) -> Result<()> {
     let mut service = Service::new(version).start()?;
-    let proxy = proxy(&service).start()?;
+    // The Sentinels may have to vote a second time, ten seconds later.
+    let proxy = proxy_with(&service, "limits.park_timeout = '40s'\n").start()?;
     let options = LoadOptions {
         groups: vec![0..=harness::SLOT_COUNT - 1],
         ..LoadOptions::default()
