@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::{
-    Conn, FaultProxy, Load, LoadOptions, Node, Proxy, ProxyOptions, SERVICE, Service, Version,
+    Conn, Direction, FaultProxy, Load, LoadOptions, Node, Proxy, ProxyOptions, SERVICE, Service,
+    Version,
 };
 use harness::{wait_some, wait_until};
 use std::net::SocketAddrV4;
@@ -19,6 +20,7 @@ harness::on_full_matrix!(
     a_killed_primary_costs_only_what_was_written_to_it,
     a_former_primary_that_comes_back_as_one_gets_no_write,
     a_former_primary_gets_no_write_while_the_new_one_cannot_be_reached,
+    a_former_primary_is_left_while_the_new_one_hangs,
     a_sentinel_that_lies_has_no_effect,
     a_sentinel_at_two_addresses_has_one_vote,
     a_sentinel_that_hangs_costs_no_switch_its_second,
@@ -170,6 +172,42 @@ fn a_former_primary_gets_no_write_while_the_new_one_cannot_be_reached(
     wait_until(PATIENCE, "it is told", || Ok(service.role(0)? == "slave"))?;
     ensure!(old.calls("incr")? == 1, "the former primary was written to");
     Ok(())
+}
+
+/// [N17]: the new one takes connections and answers nothing, as by a network that has come apart.
+fn a_former_primary_is_left_while_the_new_one_hangs(version: Version) -> Result<()> {
+    let service = Service::new(version).replicas(1).start()?;
+    let [old, new] = service.nodes() else {
+        bail!("a primary and a replica");
+    };
+    let relay = FaultProxy::start(new.address())?;
+    relay.stall(Direction::ToClient, true);
+    let map = format!(
+        "upstream.address_map = [{{ from = '{}', to = '{}' }}]\n",
+        new.address(),
+        relay.address()
+    );
+    let proxy = proxy_with(&service, &map).start()?;
+    proxy.conn()?.must("INCR before")?;
+    old.freeze()?;
+    wait_until(PATIENCE, "all name the new one", || {
+        let named = (0..service.sentinels().len()).map(|sentinel| service.primary_by(sentinel));
+        Ok(named
+            .collect::<Result<Vec<_>>>()?
+            .iter()
+            .all(|node| *node == 1))
+    })?;
+    let named = Instant::now();
+    wait_until(SWITCH, "the former one is left", || {
+        Ok(proxy.log().contains("the Sentinels name another primary"))
+    })?;
+    let late = named.elapsed();
+    ensure!(late < Duration::from_millis(700), "left after {late:?}");
+    relay.stall(Direction::ToClient, false);
+    let mut client = proxy.conn()?;
+    client.set_timeout(SWITCH)?;
+    ensure!(client.must("INCR after")?.int()? == 1);
+    old.thaw()
 }
 
 fn a_sentinel_that_lies_has_no_effect(version: Version) -> Result<()> {

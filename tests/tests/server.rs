@@ -20,6 +20,7 @@ harness::on_full_matrix!(
     an_address_that_another_server_takes_over,
     a_replica_made_primary_at_the_same_address,
     a_server_made_a_replica_by_hand_is_left,
+    a_replica_that_takes_writes_gets_none,
     a_name_is_looked_up,
     a_node_of_a_cluster_is_no_such_server,
 );
@@ -322,6 +323,28 @@ fn a_server_made_a_replica_by_hand_is_left(version: Version) -> Result<()> {
         Ok(proxy.get("/readyz")?.status == 200)
     })?;
     assert_eq!(conn.must("MGET b c")?.texts()?, ["1", "2"]);
+    Ok(())
+}
+
+/// What it takes is lost with the next copy of its primary's data [N17].
+fn a_replica_that_takes_writes_gets_none(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    let other = Node::standalone(version)?;
+    server.must("CONFIG SET slave-read-only no")?;
+    let proxy = in_front_of(server.address()).start()?;
+    let mut conn = proxy.conn()?;
+    conn.must("INCR a")?;
+    follow(&server, &other)?;
+    wait_until(SWITCH, "/readyz says why", || {
+        Ok(proxy.get("/readyz")?.body.contains("is a replica of"))
+    })?;
+    conn.send(&["INCR", "b"])?;
+    ensure!(
+        !conn.has_reply_within(Duration::from_millis(300))?,
+        "the write waits"
+    );
+    server.must("REPLICAOF NO ONE")?;
+    ensure!(conn.read()?.int()? == 1);
     Ok(())
 }
 

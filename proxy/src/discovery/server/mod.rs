@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A replica is never taken: writes would fail there, and reads may be old. While there is nothing better, the snapshot stands; but a
-//! server that a quorum of Sentinels has replaced is left at once, though the new one may not be there yet: what it would still be
-//! written would be lost [N17].
+//! server that a quorum of Sentinels has replaced, or that says that it follows another one, is left at once, though there may be no
+//! other yet: what it would still be written would be lost [N17].
 
 mod name;
 mod probe;
@@ -29,9 +29,9 @@ use slotway_core::topology::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use self::probe::Probe;
+use self::probe::{Probe, Standing};
 use super::link::{ControlLink, QueryError};
 use super::settings::{
     DiscoverySettings, POLL_INTERVAL, POLL_INTERVAL_SLOW, POLL_SLOW_AFTER, REFRESH_MIN,
@@ -45,6 +45,8 @@ const POLL_USUAL: Duration = Duration::from_secs(1);
 const HINT_BATCH: usize = 256;
 /// A connection is used no longer: when an address is given to another server, the old connection may go on as if nothing was.
 const LINK_AGE_MAX: Duration = Duration::from_secs(2);
+/// A primary that is new has so long to answer before the former one is left: most do at once, and nobody has to wait.
+const LEAVE_AFTER: Duration = Duration::from_millis(100);
 /// Rounds without an answer before that is logged.
 const FAILURES_LOGGED: u64 = 3;
 
@@ -153,17 +155,23 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         let in_trouble = self.wish.is_some() || self.lost_since.is_some();
         let reason = self.wish.take().unwrap_or(RefreshReason::Timer);
         let addresses = self.whereabouts.find(in_trouble, &mut self.throttle).await;
-        let answers = self.ask(addresses).await;
+        let questions = self.questions(addresses);
+        let answers = self.hear(questions).await;
         let now = Instant::now();
         self.last_round = Some(now);
+        let Some(answers) = answers else {
+            self.status.count_request(RefreshReason::Sentinel);
+            self.wish = Some(RefreshReason::Sentinel);
+            return;
+        };
         let result = self.apply(answers, now);
         let failures = self.status.consecutive_failures();
         self.status.count_round(reason, result);
         self.note_result(result, failures);
     }
 
-    /// The answers of all addresses, in their order.
-    async fn ask(&mut self, addresses: Vec<Address>) -> Vec<Answer> {
+    /// Asks all addresses; the answers come with the place of the address.
+    fn questions(&mut self, addresses: Vec<Address>) -> JoinSet<(usize, Answer)> {
         let now = Instant::now();
         let mut tasks = JoinSet::new();
         for (position, address) in addresses.into_iter().enumerate() {
@@ -181,9 +189,26 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         }
         // Those of addresses that are not asked any more.
         self.idle.clear();
-        let mut answers = tasks.join_all().await;
-        answers.sort_by_key(|(position, _)| *position);
-        answers.into_iter().map(|(_, answer)| answer).collect()
+        tasks
+    }
+
+    /// The answers in the order of their addresses; `None` if there is news while a server hangs, which may be that another one is
+    /// to be asked.
+    async fn hear(&mut self, questions: JoinSet<(usize, Answer)>) -> Option<Vec<Answer>> {
+        let in_order = async {
+            let mut answers = questions.join_all().await;
+            answers.sort_by_key(|(position, _)| *position);
+            answers.into_iter().map(|(_, answer)| answer).collect()
+        };
+        tokio::pin!(in_order);
+        if let Ok(answers) = timeout(LEAVE_AFTER, &mut in_order).await {
+            return Some(answers);
+        }
+        self.leave_replaced();
+        tokio::select! {
+            answers = in_order => Some(answers),
+            () = self.whereabouts.news() => None,
+        }
     }
 
     fn apply(&mut self, answers: Vec<Answer>, now: Instant) -> RefreshResult {
@@ -192,12 +217,15 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         let mut primaries = Vec::new();
         let mut trouble = None;
         let mut answered = false;
+        let mut is_demoted = false;
         for (address, opened, result) in answers {
             match result {
                 Ok((link, probe)) => {
                     answered = true;
                     let objection = self.whereabouts.objection(&address, &probe.standing);
                     if let Some(objection) = objection {
+                        is_demoted |= matches!(probe.standing, Standing::ReplicaOf(_))
+                            && is_in_use(&node(address, probe));
                         // Another server may answer there by now: it is met by a new connection only.
                         trouble = Some(objection);
                     } else {
@@ -214,7 +242,10 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         }
         let in_use = primaries.iter().position(is_in_use);
         if primaries.is_empty() {
-            self.leave_replaced(&current);
+            self.leave_replaced();
+            if is_demoted {
+                self.leave("the server in use follows another one now: clients wait");
+            }
             return self.without_primary(answered, trouble, now);
         }
         self.lost_since = None;
@@ -238,20 +269,27 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     }
 
     /// Has nobody use the server in use any more if enough Sentinels name another one.
-    fn leave_replaced(&self, current: &Snapshot) {
+    fn leave_replaced(&self) {
+        let current = self.snapshot.load();
         let (Some(in_use), Some(named)) = (current.nodes().first(), self.whereabouts.named())
         else {
             return;
         };
-        let named = self.settings.address_map.apply(named.clone());
-        if named == in_use.address {
-            return;
+        if self.settings.address_map.apply(named.clone()) != in_use.address {
+            self.leave(
+                "the Sentinels name another primary, which cannot be written to yet: clients wait",
+            );
         }
-        tracing::warn!(
-            left = %in_use.address,
-            %named,
-            "the Sentinels name another primary, which cannot be written to yet: clients wait"
-        );
+    }
+
+    /// Has nobody use the server in use any more, though there is no other.
+    fn leave(&self, why: &str) {
+        let current = self.snapshot.load();
+        let Some(in_use) = current.nodes().first() else {
+            return;
+        };
+        let named = self.whereabouts.named().map(ToString::to_string);
+        tracing::warn!(left = %in_use.address, named, "{why}");
         let empty = SnapshotBuilder::new().build(current.generation + 1);
         self.publish(Arc::new(empty));
     }
