@@ -213,7 +213,8 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
 
     fn apply(&mut self, answers: Vec<Answer>, now: Instant) -> RefreshResult {
         let current = self.snapshot.load_full();
-        let is_in_use = |node: &Node| current.nodes().iter().any(|other| other.id == node.id);
+        let in_use = current.nodes().first();
+        let is_in_use = |node: &Node| in_use.is_some_and(|other| other.id == node.id);
         let mut primaries = Vec::new();
         let mut trouble = None;
         let mut answered = false;
@@ -240,7 +241,6 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
                 }
             }
         }
-        let in_use = primaries.iter().position(is_in_use);
         if primaries.is_empty() {
             self.leave_replaced();
             if is_demoted {
@@ -250,7 +250,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         }
         self.lost_since = None;
         self.status.set_trouble(None);
-        let chosen = primaries.swap_remove(in_use.unwrap_or(0));
+        let chosen = primaries.swap_remove(best(&primaries, in_use));
         if current.nodes() == std::slice::from_ref(&chosen) {
             return RefreshResult::Unchanged;
         }
@@ -343,6 +343,18 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     }
 }
 
+/// Which of these to use: the one in use, at the address in use if it has several. In what order a name server gives them changes
+/// with every answer.
+fn best(primaries: &[Node], in_use: Option<&Node>) -> usize {
+    let find = |is_it: &dyn Fn(&Node, &Node) -> bool| {
+        let in_use = in_use?;
+        primaries.iter().position(|node| is_it(node, in_use))
+    };
+    find(&|node, in_use| node.id == in_use.id && node.address == in_use.address)
+        .or_else(|| find(&|node, in_use| node.id == in_use.id))
+        .unwrap_or(0)
+}
+
 /// A server as a node: its run id is its name, so that what was known of it ends with it.
 fn node(address: Address, probe: Probe) -> Node {
     let id = probe.run_id.unwrap_or_else(|| address.to_string());
@@ -366,4 +378,28 @@ fn whole(node: Node, generation: u64) -> Result<Snapshot, TooManyNodes> {
         builder.assign(slot, index);
     }
     Ok(builder.build(generation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(address: &str, run_id: &str) -> Node {
+        let probe = Probe {
+            run_id: Some(run_id.to_owned()),
+            standing: Standing::Primary,
+        };
+        node(address.parse().unwrap(), probe)
+    }
+
+    #[test]
+    fn a_server_with_two_addresses_stays_at_the_one_in_use() {
+        let (a, b) = (server("10.0.0.1:1", "x"), server("10.0.0.2:1", "x"));
+        let other = server("10.0.0.3:1", "y");
+        let in_use = Some(&a);
+        assert_eq!(best(&[b.clone(), a.clone()], in_use), 1);
+        assert_eq!(best(&[a.clone(), b.clone()], in_use), 0);
+        assert_eq!(best(&[other.clone(), b.clone()], in_use), 1);
+        assert_eq!(best(&[other, b], None), 0);
+    }
 }
