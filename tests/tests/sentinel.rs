@@ -25,6 +25,7 @@ harness::on_full_matrix!(
     a_sentinel_at_two_addresses_has_one_vote,
     a_sentinel_that_hangs_costs_no_switch_its_second,
     a_service_that_nobody_knows_is_told,
+    a_user_who_may_not_ask_the_sentinels_is_told,
     the_service_goes_on_without_sentinels_and_finds_them_where_they_have_moved,
     passwords_of_servers_and_sentinels_are_two,
 );
@@ -346,5 +347,32 @@ fn a_service_that_nobody_knows_is_told(version: Version) -> Result<()> {
         let reply = proxy.get("/readyz")?;
         let says = |text: &str| reply.body.contains(text);
         Ok(reply.status == 503 && says("service another") && says("does not know the service"))
+    })
+}
+
+/// What is missing, and where.
+fn a_user_who_may_not_ask_the_sentinels_is_told(version: Version) -> Result<()> {
+    let service = Service::new(version).replicas(1).start()?;
+    for number in 0..service.sentinels().len() {
+        // The answer to the second question only is refused.
+        sentinel(&service, number)?.must(
+            "ACL SETUSER proxy on >secret +info +ping +sentinel -sentinel|get-master-addr-by-name",
+        )?;
+    }
+    let proxy = proxy(&service)
+        .environment("SLOTWAY_UPSTREAM_SENTINEL_USER", "proxy")
+        .environment("SLOTWAY_UPSTREAM_SENTINEL_PASSWORD", "secret")
+        .launch()?;
+    wait_until(SWITCH, "/readyz says what is missing", || {
+        let reply = proxy.get("/readyz")?;
+        let says = |text: &str| reply.body.contains(text);
+        Ok(
+            reply.status == 503
+                && says("NOPERM")
+                && says("(upstream.sentinel_user) needs SENTINEL"),
+        )
+    })?;
+    wait_until(SWITCH, "that events cannot be heard is told", || {
+        Ok(proxy.log().contains("does not let its events be heard"))
     })
 }

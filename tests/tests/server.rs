@@ -23,6 +23,7 @@ harness::on_full_matrix!(
     a_replica_that_takes_writes_gets_none,
     a_name_is_looked_up,
     a_node_of_a_cluster_is_no_such_server,
+    a_user_who_may_not_ask_the_server_is_told,
 );
 
 /// Longest time in which a switch is followed.
@@ -380,5 +381,19 @@ fn a_node_of_a_cluster_is_no_such_server(version: Version) -> Result<()> {
     wait_until(SWITCH, "/readyz says why", || {
         let reply = proxy.get("/readyz")?;
         Ok(reply.body.contains("set upstream.cluster instead"))
+    })
+}
+
+/// What is missing, and where.
+fn a_user_who_may_not_ask_the_server_is_told(version: Version) -> Result<()> {
+    let server = Node::standalone(version)?;
+    server.must("ACL SETUSER proxy on >secret +@all -role -info allkeys")?;
+    let proxy = in_front_of(server.address())
+        .environment("SLOTWAY_UPSTREAM_USER", "proxy")
+        .environment("SLOTWAY_UPSTREAM_PASSWORD", "secret")
+        .launch()?;
+    wait_until(SWITCH, "/readyz says what is missing", || {
+        let body = proxy.get("/readyz")?.body;
+        Ok(body.contains("NOPERM") && body.contains("(upstream.user) needs ROLE and INFO"))
     })
 }

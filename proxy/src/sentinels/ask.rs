@@ -37,7 +37,7 @@ pub(super) enum AskError {
     Lost { from: Address, error: io::Error },
     #[error("{from}: no answer in time")]
     Late { from: Address },
-    #[error("{from}: {text}")]
+    #[error("{from}: {text}{}", advice(.text))]
     Refused { from: Address, text: String },
     #[error(
         "{from} names {primary}, which only programs on its own host can connect to: set the replica-announce-ip of the servers, and have the Sentinel monitor the primary by an address that all can reach"
@@ -48,6 +48,23 @@ pub(super) enum AskError {
         from: Address,
         problem: ReplyProblem,
     },
+}
+
+/// What whoever runs the Sentinels or the proxy can do about a refusal.
+fn advice(refusal: &str) -> &'static str {
+    match refusal.split(' ').next() {
+        Some("NOPERM") => {
+            "; the proxy's user at the Sentinels (upstream.sentinel_user) needs SENTINEL, INFO, PING and SUBSCRIBE to all channels: ACL SETUSER <user> +sentinel +info +ping +subscribe allchannels at each Sentinel"
+        }
+        Some("NOAUTH") => "; the Sentinels want a password: set upstream.sentinel_password",
+        Some("WRONGPASS") => {
+            "; check upstream.sentinel_user and upstream.sentinel_password: upstream.user and upstream.password are for the servers"
+        }
+        _ if refusal.starts_with("ERR unknown command") => {
+            "; upstream.sentinels has to name Sentinels (usually port 26379), not the servers they watch"
+        }
+        _ => "",
+    }
 }
 
 /// Asks the Sentinel at `from` all that matters.
@@ -86,24 +103,28 @@ async fn ask_patiently(from: Address, settings: &SentinelSettings) -> Result<Sai
             Ok(None) | Err(_) => Value::Null,
         }
     };
-    let state = value(0);
-    if let Value::Error(text) = &state
-        && !text.starts_with(b"ERR No such master")
-    {
-        let text = String::from_utf8_lossy(text).into_owned();
-        return Err(AskError::Refused { from, text });
+    let (state, address, sentinels) = (value(0), value(1), value(3));
+    for answer in [&state, &address, &sentinels] {
+        if let Value::Error(text) = answer
+            && !text.starts_with(b"ERR No such master")
+        {
+            let text = String::from_utf8_lossy(text).into_owned();
+            return Err(AskError::Refused { from, text });
+        }
     }
     let info = match value(2) {
         Value::Bulk(text) | Value::Verbatim(text) => text,
         _ => b"",
     };
-    let report = parse_primary(&state, &value(1), is_tilted(info)).map_err(problem)?;
+    let report = parse_primary(&state, &address, is_tilted(info)).map_err(problem)?;
     if is_out_of_reach(&report.primary, &from) {
         let primary = report.primary;
         return Err(AskError::OutOfReach { from, primary });
     }
     let run_id = run_id(info).map(<[u8]>::to_vec);
-    let sentinels = parse_sentinels(&value(3)).map_err(problem)?;
+    let mut sentinels = parse_sentinels(&sentinels).map_err(problem)?;
+    // One on loopback would be another Sentinel here, or nobody.
+    sentinels.retain(|sentinel| !is_out_of_reach(sentinel, &from));
     Ok(Said {
         from,
         run_id,

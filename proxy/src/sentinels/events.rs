@@ -40,6 +40,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 /// Notifies of every event about the service, and when the Sentinel can be heard again. Ends only when it is aborted.
 pub(super) async fn listen(from: Address, settings: Arc<SentinelSettings>, event: Arc<Notify>) {
     let mut pause = RETRY;
+    let mut is_told = false;
     loop {
         match timeout(CONNECT_PATIENCE, subscribe(&from, &settings)).await {
             Ok(Ok(link)) => {
@@ -47,6 +48,10 @@ pub(super) async fn listen(from: Address, settings: Arc<SentinelSettings>, event
                 event.notify_one();
                 let error = hear(link, &settings.service, &event).await;
                 tracing::debug!(sentinel = %from, ?error, "a Sentinel is not heard any more");
+            }
+            Ok(Err(error @ AskError::Refused { .. })) if !is_told => {
+                is_told = true;
+                tracing::warn!(%error, "a Sentinel does not let its events be heard: switches are noticed late");
             }
             Ok(Err(error)) => tracing::debug!(%error, "a Sentinel cannot be heard"),
             Err(_) => tracing::debug!(sentinel = %from, "a Sentinel does not answer"),

@@ -236,7 +236,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
                 }
                 Err(error) => {
                     self.status.count_failure(error.failure());
-                    let text = format!("{address}: {error}; {}", error.advice());
+                    let text = format!("{address}: {error}; {}", probe::advice(&error));
                     trouble.get_or_insert(text);
                 }
             }

@@ -53,6 +53,16 @@ pub(super) async fn probe(
         .unwrap_or(Err(QueryError::Timeout))
 }
 
+/// What whoever runs the proxy can do about it.
+pub(super) fn advice(error: &QueryError) -> &'static str {
+    match error {
+        QueryError::Refused(text) if text.starts_with("NOPERM") => {
+            "the proxy's user at this server (upstream.user) needs ROLE and INFO: ACL SETUSER <user> +role +info"
+        }
+        error => error.advice(),
+    }
+}
+
 async fn question(link: &mut ControlLink) -> Result<Probe, QueryError> {
     let role = link.question(&[b"ROLE"]).await?;
     let info = link.question(&[b"INFO", b"server"]).await?;
