@@ -24,7 +24,7 @@ use crate::discovery::look_up;
 
 /// Most Sentinels asked, those learned from others included.
 const SENTINELS_MAX: usize = 32;
-/// A look-up of names is not waited for longer than this; it goes on, and counts the next time.
+/// A look-up of names is not waited for longer than this, and only once; it goes on, and counts when it has ended.
 const LOOK_UP_PATIENCE: Duration = Duration::from_millis(500);
 /// When enough Sentinels agree, the others are heard for so long.
 const GRACE: Duration = Duration::from_millis(150);
@@ -193,7 +193,9 @@ impl Sentinels {
 
     /// Looks up the names among the seeds anew, each at most once at a time.
     async fn look_up(&mut self) {
+        let mut patience = Duration::ZERO;
         if self.look_ups.is_empty() {
+            patience = LOOK_UP_PATIENCE;
             for seed in &self.settings.seeds {
                 if seed.host.parse::<IpAddr>().is_err() {
                     let seed = seed.clone();
@@ -219,7 +221,7 @@ impl Sentinels {
             }
         };
         // Name servers fail in the same moments as other things do: what was known goes on to count.
-        let _ = tokio::time::timeout(LOOK_UP_PATIENCE, finish).await;
+        let _ = tokio::time::timeout(patience, finish).await;
     }
 
     /// Hears the events of these, and of no others.
@@ -291,4 +293,28 @@ async fn hear(
 
 fn reports(said: &[Said]) -> Vec<Report> {
     said.iter().map(|said| said.report.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    /// The look-up of a round before hangs: this one does not wait for it, as it would in every round of a switch.
+    #[tokio::test]
+    async fn a_look_up_that_hangs_is_waited_for_once() {
+        let mut sentinels = Sentinels::new(SentinelSettings {
+            service: "front".to_owned(),
+            seeds: Vec::new(),
+            user: None,
+            password: None,
+            quorum: None,
+        });
+        sentinels.look_ups.spawn(pending());
+        let started = Instant::now();
+        sentinels.look_up().await;
+        assert!(started.elapsed() < LOOK_UP_PATIENCE);
+        assert_eq!(sentinels.look_ups.len(), 1);
+    }
 }
