@@ -11,10 +11,10 @@ use super::request::{Launch, Shape, State};
 use super::{Engine, GroupKey, RequestKey, SessionKey};
 use crate::command::{KeyList, Spec};
 use crate::local::write_not_yet;
-use crate::merge::scan::{self, Step};
+use crate::merge::scan::Step;
 use crate::merge::{self, Part, PartOutcome, Rule};
 use crate::metrics::Outcome;
-use crate::resp::{Args, DecodeStep, RequestDecoder, RequestLimits, write};
+use crate::resp::{Args, write};
 use crate::router::{KeyHash, place};
 use crate::slot::Slot;
 
@@ -141,30 +141,6 @@ impl Engine {
             Launch::Scan => self.scan(parent, &raw),
             Launch::FindKeys => self.find_keys(parent, &raw),
             _ => {}
-        }
-    }
-
-    /// SCAN: one step on the node that the cursor names [S5].
-    fn scan(&mut self, parent: RequestKey, raw: &[u8]) {
-        let mut decoder = RequestDecoder::default();
-        if !matches!(
-            decoder.decode(raw, &RequestLimits::DEFAULT),
-            Ok(DecodeStep::Command { .. })
-        ) {
-            return self.fail_parent(parent, |out| {
-                write::error(out, b"ERR proxy: unreadable request");
-            });
-        }
-        let args = Args::new(raw, decoder.ranges());
-        match scan::plan(args, &self.snapshot) {
-            Ok(step) => {
-                let raw = step.request().to_vec();
-                let write = |_: &NewPart<'_>, out: &mut Vec<u8>| out.extend_from_slice(&raw);
-                let parts = vec![keyless(step.slot())];
-                let group = self.make_group(parent, parts, &write, 0, Assembly::Scan(step));
-                self.dispatch_parts(group);
-            }
-            Err(error) => self.fail_parent(parent, |out| error.write_reply(out)),
         }
     }
 
@@ -299,20 +275,15 @@ impl Engine {
         if let Assembly::Keys(raw) = &group.assembly {
             return self.route_by_keys(&group, raw);
         }
+        if let (Assembly::Scan(step), [part]) = (&group.assembly, &group.parts[..]) {
+            return self.finish_step(group.parent, *part, step);
+        }
         let mut reply = std::mem::take(&mut self.scratch);
         reply.clear();
         let outcome = match &group.assembly {
             Assembly::Merge(rule) => self.merge(*rule, &group, &mut reply),
             Assembly::Algebra(held) => self.merge_algebra(held, &group, &mut reply),
-            Assembly::Scan(step) => {
-                let part = group
-                    .parts
-                    .first()
-                    .map(|part| self.requests[*part].reply.as_slice());
-                step.finish(part.unwrap_or_default(), &self.snapshot, &mut reply);
-                outcome_of(&reply)
-            }
-            Assembly::Keys(_) => Outcome::Unavailable,
+            Assembly::Keys(_) | Assembly::Scan(_) => Outcome::Unavailable,
         };
         let executed = group
             .parts

@@ -48,6 +48,7 @@ mod reply_memory;
 mod request;
 mod request_memory;
 mod resend;
+mod scan;
 mod scripts;
 mod sessions;
 mod silence;

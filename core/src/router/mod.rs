@@ -112,6 +112,14 @@ pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, space: &Keyspace) -
         // The server's own cursor, as it is.
         Class::Scan if spec.name == "scan" && space.undivided => Plan::AnyPrimary,
         Class::Scan if spec.name == "scan" => Plan::Scan,
+        // CLUSTERSCAN: its cursor routes as a key does, tag and all, though it is none [S12].
+        Class::Scan => match keyed(spec, args, keys, space) {
+            Plan::Single { slot, .. } => Plan::Single {
+                slot,
+                key: KeyHash::ALL,
+            },
+            other => other,
+        },
         Class::Local => Plan::Local,
         Class::Blocking => match keyed(spec, args, keys, space) {
             Plan::Single { slot, .. } => Plan::Blocking { slot: Some(slot) },
@@ -119,7 +127,7 @@ pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, space: &Keyspace) -
             other => other,
         },
         Class::PubSub | Class::ShardedPubSub => Plan::Subscription,
-        Class::Scan | Class::Transaction => Plan::Reject(Reject::NotYet),
+        Class::Transaction => Plan::Reject(Reject::NotYet),
         Class::Container | Class::Forbidden => Plan::Reject(Reject::NotSupported),
     }
 }
