@@ -20,6 +20,7 @@ mod pubsub;
 mod reconnect;
 mod reply_memory;
 mod request_memory;
+mod scan;
 mod scripts;
 mod silence;
 mod slow;

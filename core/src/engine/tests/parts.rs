@@ -151,34 +151,6 @@ fn dbsize_keys_and_scripts_go_to_every_primary_q1() {
 }
 
 #[test]
-fn scan_walks_all_primaries_s5() {
-    let mut driver = Driver::new();
-    let client = driver.client();
-    let mut cursor = "0".to_owned();
-    let mut asked = Vec::new();
-    for (port, next) in [(7000, "17"), (7000, "0"), (7001, "0"), (7002, "0")] {
-        driver.send(client, &format!("SCAN {cursor} COUNT 10"));
-        asked.push(driver.requests(port).last().cloned().unwrap_or_default());
-        driver.reply(port, &format!("*2\r\n{}*1\r\n{}", bulk(next), bulk("key")));
-        let output = driver.output(client);
-        cursor = output.split("\r\n").nth(2).unwrap().to_owned();
-        assert!(output.ends_with("*1\r\n$3\r\nkey\r\n"), "{output}");
-    }
-    assert_eq!(cursor, "0");
-    assert_eq!(
-        asked,
-        [
-            "SCAN 0 COUNT 10",
-            "SCAN 17 COUNT 10",
-            "SCAN 0 COUNT 10",
-            "SCAN 0 COUNT 10"
-        ]
-    );
-    driver.send(client, "SCAN nonsense");
-    assert_eq!(driver.output(client), "-ERR invalid cursor\r\n");
-}
-
-#[test]
 fn a_client_that_leaves_a_split_command_leaves_nothing_behind() {
     let mut driver = Driver::new();
     let client = driver.client();

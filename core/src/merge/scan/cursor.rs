@@ -186,9 +186,16 @@ mod tests {
 
     #[test]
     fn s1_cursors_of_slots_up_to_131072_buckets_fit_into_a_double() {
-        let most = SlotCursor { position: (1 << 17) - 1, print: MOST_PRINT, ..SlotCursor::at(slot(16_383)) };
+        let most = SlotCursor {
+            position: (1 << 17) - 1,
+            print: MOST_PRINT,
+            ..SlotCursor::at(slot(16_383))
+        };
         assert!(most.encode().unwrap() < 1 << 53);
-        let overflow = SlotCursor { position: SlotCursor::WALKED + 1, ..most };
+        let overflow = SlotCursor {
+            position: SlotCursor::WALKED + 1,
+            ..most
+        };
         assert!(overflow.encode().is_err());
     }
 }

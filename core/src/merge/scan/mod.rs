@@ -134,9 +134,7 @@ impl Step {
     /// `snapshot` is the one in use now.
     pub fn finish(&self, reply: &[u8], snapshot: &Snapshot, out: &mut Vec<u8>) -> Finish {
         let finished = match &self.kind {
-            Kind::Node(walk) => walk
-                .finish(reply, snapshot, out)
-                .map(|()| Finish::Replied),
+            Kind::Node(walk) => walk.finish(reply, snapshot, out).map(|()| Finish::Replied),
             Kind::Slot(step) => step.finish(reply, snapshot, out),
         };
         finished.unwrap_or_else(|error| {

@@ -56,7 +56,8 @@ impl NodeWalk {
     }
 
     fn at(snapshot: &Snapshot, shard: usize, is_only: bool) -> Self {
-        let lowest_slot = |shard: usize| snapshot.shards().get(shard).map(|shard| shard.lowest_slot);
+        let lowest_slot =
+            |shard: usize| snapshot.shards().get(shard).map(|shard| shard.lowest_slot);
         Self {
             // Before a topology is known the step waits for the owner of slot 0, the slot of the empty key; `finish` then sees a
             // new layout.
@@ -80,10 +81,9 @@ impl NodeWalk {
             _ if cursor.layout != start.layout => (start, 0),
             Ok(_) if start.slot == cursor.slot => (start, cursor.position),
             // Of a pinned slot no other node is walked.
-            Ok(shard) if start.next.is_some() => (
-                Self::at(snapshot, shard, false),
-                cursor.position,
-            ),
+            Ok(shard) if start.next.is_some() => {
+                (Self::at(snapshot, shard, false), cursor.position)
+            }
             _ => (start, 0),
         }
     }
@@ -111,7 +111,8 @@ impl NodeWalk {
             snapshot.generation == self.generation || layout_of(snapshot) == self.layout;
         let (position, keys) = split(body)?;
         let cursor = match (position, self.next) {
-            _ if !same_layout => self.cursor()?,
+            // Slot 0 is the beginning, whoever owns it by then.
+            _ if !same_layout => self.encode(Slot::of_key(b""), 0)?,
             (0, None) => 0,
             (0, Some(next)) => self.encode(next, 0)?,
             (position, _) => self.encode(self.slot, position)?,
@@ -121,7 +122,7 @@ impl NodeWalk {
         Ok(())
     }
 
-    /// The client's cursor for the beginning of this step's node.
+    /// The client's cursor for the beginning of the node.
     pub(super) fn cursor(&self) -> Result<u64, ScanError> {
         self.encode(self.slot, 0)
     }

@@ -106,9 +106,7 @@ impl<'a> Said<'a> {
     /// Whom it gives `slot`.
     pub(super) fn target_of(&self, slot: Slot) -> Option<&'a str> {
         let found = self.migrating.iter().find(|(open, _)| *open == slot);
-        found
-            .filter(|_| self.owns(slot))
-            .map(|(_, target)| *target)
+        found.filter(|_| self.owns(slot)).map(|(_, target)| *target)
     }
 
     pub(super) fn incarnation(&self) -> Incarnation {
@@ -172,23 +170,43 @@ mod tests {
     fn a_node_says_what_it_owns_and_gives_away() {
         let said = Said::parse(NODES.as_bytes(), INFO.as_bytes()).unwrap();
         assert!(said.is("a1") && said.walks_by_slot);
-        assert!([0, 99, 200, 300, 8191].map(slot).iter().all(|s| said.owns(*s)));
-        assert!([100, 199, 201, 8192, 9000].map(slot).iter().all(|s| !said.owns(*s)));
+        assert!(
+            [0, 99, 200, 300, 8191]
+                .map(slot)
+                .iter()
+                .all(|s| said.owns(*s))
+        );
+        assert!(
+            [100, 199, 201, 8192, 9000]
+                .map(slot)
+                .iter()
+                .all(|s| !said.owns(*s))
+        );
         assert_eq!(said.first_not_owned(0, 8191), Some(slot(100)));
         assert_eq!(said.first_not_owned(300, 8191), None);
         assert_eq!(said.first_migrating(0, 867), Some(slot(866)));
         assert_eq!(said.first_migrating(867, 16_384), None);
         assert_eq!(said.target_of(slot(866)), Some("b1"));
         assert_eq!(said.target_of(slot(9000)), None);
-        let epoch = |nodes: &str| Said::parse(nodes.as_bytes(), INFO.as_bytes()).unwrap().incarnation();
+        let epoch = |nodes: &str| {
+            Said::parse(nodes.as_bytes(), INFO.as_bytes())
+                .unwrap()
+                .incarnation()
+        };
         assert_eq!(epoch(NODES), said.incarnation());
         assert_ne!(epoch(&NODES.replace("0 0 5", "0 0 6")), said.incarnation());
     }
 
     #[test]
     fn who_walks_by_slot() {
-        let with = |info: &str| Said::parse(NODES.as_bytes(), info.as_bytes()).map(|said| said.walks_by_slot);
-        let redis = |version: &str| with(&format!("redis_version:{version}\r\nredis_mode:cluster\r\nrun_id:a\r\n"));
+        let with = |info: &str| {
+            Said::parse(NODES.as_bytes(), info.as_bytes()).map(|said| said.walks_by_slot)
+        };
+        let redis = |version: &str| {
+            with(&format!(
+                "redis_version:{version}\r\nredis_mode:cluster\r\nrun_id:a\r\n"
+            ))
+        };
         assert_eq!(redis("7.0.15"), Some(false));
         assert_eq!(redis("7.2.4"), Some(false));
         assert_eq!(redis("7.4.0"), Some(true));
@@ -197,7 +215,11 @@ mod tests {
         assert_eq!(redis("x"), Some(false));
         assert_eq!(with(&INFO.replace("8.1.8", "7.2.9")), Some(false));
         assert_eq!(with(&INFO.replace("cluster", "standalone")), Some(false));
-        assert_eq!(with("redis_version:8.2.3\r\nredis_mode:cluster\r\n"), None, "no run_id");
+        assert_eq!(
+            with("redis_version:8.2.3\r\nredis_mode:cluster\r\n"),
+            None,
+            "no run_id"
+        );
     }
 
     #[test]
@@ -210,7 +232,10 @@ mod tests {
             "a1 127.0.0.1:1@2 myself,master - 0 0 5 connected 0-16384\n",
             "a1 127.0.0.1:1@2 myself,master - 0 0 5 connected [1->-b\n",
         ] {
-            assert!(Said::parse(nodes.as_bytes(), INFO.as_bytes()).is_none(), "{nodes}");
+            assert!(
+                Said::parse(nodes.as_bytes(), INFO.as_bytes()).is_none(),
+                "{nodes}"
+            );
         }
     }
 }

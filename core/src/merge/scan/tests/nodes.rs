@@ -1,77 +1,45 @@
-//! Cursors, and whole scans over simulated primaries.
+//! Scans node by node: cursors, and whole scans over simulated primaries.
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{Fingerprint, ScanError, Step, plan};
-use crate::resp::{Args, DecodeStep, RequestDecoder, RequestLimits, Value, parse_value, write};
+use super::super::nodes::{NodeWalk, layout_of};
+use super::super::{ScanError, Step};
+use super::{cursor_of, finish, keys_of, plan_cursor, plan_words, snapshot};
 use crate::slot::Slot;
-use crate::topology::{Address, Node, NodeId, NodeState, Role, Snapshot, SnapshotBuilder};
-
-/// Primaries that own the slots from their number to the next one's, with their config epochs.
-fn snapshot(generation: u64, primaries: &[(u16, u64)]) -> Snapshot {
-    let mut builder = SnapshotBuilder::new();
-    for (index, (first, epoch)) in primaries.iter().enumerate() {
-        let number = u16::try_from(index).unwrap();
-        let node = Node {
-            id: NodeId::new(&format!("{number:040x}")),
-            address: Address::new("10.0.0.1", 7000 + number),
-            hostname: None,
-            role: Role::Primary,
-            primary_id: None,
-            state: NodeState::Ok,
-            link_connected: true,
-            config_epoch: *epoch,
-        };
-        let node = builder.add_node(node).unwrap();
-        let end = primaries.get(index + 1).map_or(16_384, |(next, _)| *next);
-        for slot in *first..end {
-            builder.assign(Slot::new(slot).unwrap(), node);
-        }
-    }
-    builder.build(generation)
-}
+use crate::topology::Snapshot;
 
 fn three() -> Snapshot {
     snapshot(1, &[(0, 1), (5461, 2), (10_923, 3)])
 }
 
-fn plan_words(words: &[&[u8]], snapshot: &Snapshot) -> Result<Step, ScanError> {
-    let (mut request, mut decoder) = (Vec::new(), RequestDecoder::new());
-    write::command(&mut request, words);
-    let step = decoder.decode(&request, &RequestLimits::DEFAULT).unwrap();
-    assert!(matches!(step, DecodeStep::Command { .. }));
-    plan(Args::new(&request, decoder.ranges()), snapshot)
-}
-
-fn plan_cursor(cursor: &str, snapshot: &Snapshot) -> Result<Step, ScanError> {
-    plan_words(&[b"SCAN", cursor.as_bytes()], snapshot)
-}
-
-fn finish(step: &Step, reply: &str, snapshot: &Snapshot) -> String {
-    let mut out = Vec::new();
-    step.finish(reply.as_bytes(), snapshot, &mut out);
-    String::from_utf8(out).unwrap()
-}
-
-fn cursor_of(reply: &str) -> String {
-    match parse_value(reply.as_bytes()) {
-        Ok(Some((Value::Array(items), _))) => match items.first() {
-            Some(Value::Bulk(cursor)) => String::from_utf8(cursor.to_vec()).unwrap(),
-            other => panic!("{other:?} is no cursor"),
-        },
-        other => panic!("{other:?} is no reply of SCAN"),
-    }
+/// Where such a scan begins.
+fn start(snapshot: &Snapshot) -> String {
+    NodeWalk::start(snapshot, None)
+        .cursor()
+        .unwrap()
+        .to_string()
 }
 
 #[test]
 fn s1_the_options_pass_and_the_cursors_are_exchanged() {
     let three = three();
-    let step = plan_words(&[b"SCAN", b"0", b"MATCH", b"a*", b"COUNT", b"7"], &three).unwrap();
+    let step = plan_words(
+        &[
+            b"SCAN",
+            start(&three).as_bytes(),
+            b"MATCH",
+            b"a*",
+            b"COUNT",
+            b"7",
+        ],
+        &three,
+    )
+    .unwrap();
     assert_eq!(step.slot().get(), 0);
     assert_eq!(
-        step.request(),
+        step.request.as_slice(),
         b"*6\r\n$4\r\nSCAN\r\n$1\r\n0\r\n$5\r\nMATCH\r\n$2\r\na*\r\n$5\r\nCOUNT\r\n$1\r\n7\r\n"
     );
     let reply = finish(
@@ -95,7 +63,7 @@ fn s1_the_options_pass_and_the_cursors_are_exchanged() {
     );
     let step = plan_words(&[b"SCAN", cursor.as_bytes()], &three).unwrap();
     assert_eq!(
-        (step.slot().get(), step.request()),
+        (step.slot().get(), step.request.as_slice()),
         (0, b"*2\r\n$4\r\nSCAN\r\n$2\r\n28\r\n".as_slice())
     );
 }
@@ -103,11 +71,11 @@ fn s1_the_options_pass_and_the_cursors_are_exchanged() {
 #[test]
 fn s5_primaries_are_walked_by_lowest_slot_and_0_comes_at_the_very_end() {
     let three = three();
-    let (mut cursor, mut slots) = ("0".to_owned(), Vec::new());
+    let (mut cursor, mut slots) = (start(&three), Vec::new());
     loop {
         let step = plan_cursor(&cursor, &three).unwrap();
         assert!(
-            step.request().ends_with(b"$1\r\n0\r\n"),
+            step.request.as_slice().ends_with(b"$1\r\n0\r\n"),
             "each starts at its own 0"
         );
         slots.push(step.slot().get());
@@ -146,21 +114,22 @@ fn s2_what_is_no_cursor() {
 #[test]
 fn s2_foreign_cursors_start_over() {
     let three = three();
-    let fresh = plan_cursor("0", &three).unwrap();
-    // Modes 1 and 3, and mode 2 with a fingerprint of nothing.
-    for cursor in [1_u64 | 5 << 27, 3 | 77 << 2, 2 | 10_923 << 2 | 5 << 27] {
-        assert_eq!(
-            plan_cursor(&cursor.to_string(), &three).unwrap(),
-            fresh,
-            "{cursor}"
-        );
-    }
+    let fresh = plan_cursor(&start(&three), &three).unwrap();
+    // With a fingerprint of nothing.
+    let foreign = 2_u64 | 10_923 << 2 | 5 << 27;
+    assert_eq!(plan_cursor(&foreign.to_string(), &three).unwrap(), fresh);
+    // Of a mode that other releases may have.
+    let unknown = 3_u64 | 77 << 2;
+    assert_eq!(
+        plan_cursor(&unknown.to_string(), &three).unwrap(),
+        plan_cursor("0", &three).unwrap()
+    );
 }
 
 #[test]
 fn s5_a_changed_layout_starts_over() {
     let three = three();
-    let step = plan_cursor("0", &three).unwrap();
+    let step = plan_cursor(&start(&three), &three).unwrap();
     let second = cursor_of(&finish(&step, "*2\r\n$1\r\n0\r\n*0\r\n", &three));
     assert_eq!(plan_cursor(&second, &three).unwrap().slot().get(), 5461);
     let same = snapshot(9, &[(0, 1), (5461, 2), (10_923, 3)]);
@@ -176,7 +145,7 @@ fn s5_a_changed_layout_starts_over() {
     ] {
         let step = plan_cursor(&second, &changed).unwrap();
         assert_eq!(
-            (step.slot().get(), step.request()),
+            (step.slot().get(), step.request.as_slice()),
             (0, b"*2\r\n$4\r\nSCAN\r\n$1\r\n0\r\n".as_slice())
         );
     }
@@ -185,7 +154,7 @@ fn s5_a_changed_layout_starts_over() {
 #[test]
 fn s5_a_layout_that_changes_under_a_step_does_not_end_the_scan() {
     let (three, changed) = (three(), snapshot(2, &[(0, 1), (5461, 2), (10_923, 9)]));
-    let step = plan_cursor("0", &three).unwrap();
+    let step = plan_cursor(&start(&three), &three).unwrap();
     let second = cursor_of(&finish(&step, "*2\r\n$1\r\n0\r\n*0\r\n", &three));
     let third = cursor_of(&finish(
         &plan_cursor(&second, &three).unwrap(),
@@ -206,7 +175,7 @@ fn s5_a_layout_that_changes_under_a_step_does_not_end_the_scan() {
     for after in [&three, &changed] {
         let step = plan_cursor(&cursor_of(&over), after).unwrap();
         assert_eq!(
-            (step.slot().get(), step.request()),
+            (step.slot().get(), step.request.as_slice()),
             (0, b"*2\r\n$4\r\nSCAN\r\n$1\r\n0\r\n".as_slice())
         );
     }
@@ -215,7 +184,7 @@ fn s5_a_layout_that_changes_under_a_step_does_not_end_the_scan() {
 #[test]
 fn before_a_topology_is_known_a_scan_waits_for_one() {
     let empty = Snapshot::empty();
-    let step = plan_cursor("0", &empty).unwrap();
+    let step = plan_cursor(&start(&empty), &empty).unwrap();
     assert_eq!(step.slot().get(), 0);
     assert_ne!(
         cursor_of(&finish(&step, "*2\r\n$1\r\n0\r\n*0\r\n", &three())),
@@ -226,7 +195,7 @@ fn before_a_topology_is_known_a_scan_waits_for_one() {
 #[test]
 fn s1_positions_have_36_bits() {
     let three = three();
-    let step = plan_cursor("0", &three).unwrap();
+    let step = plan_cursor(&start(&three), &three).unwrap();
     let largest = (1_u64 << 36) - 1;
     let reply = |position: u64| {
         format!(
@@ -238,7 +207,7 @@ fn s1_positions_have_36_bits() {
     assert!(cursor.parse::<i64>().is_ok(), "below 2^63");
     let next = plan_cursor(&cursor, &three).unwrap();
     assert!(
-        next.request()
+        next.request
             .ends_with(format!("\r\n{largest}\r\n").as_bytes())
     );
     assert_eq!(
@@ -250,7 +219,7 @@ fn s1_positions_have_36_bits() {
 #[test]
 fn errors_pass_and_nonsense_is_an_error() {
     let three = three();
-    let step = plan_cursor("0", &three).unwrap();
+    let step = plan_cursor(&start(&three), &three).unwrap();
     assert_eq!(
         finish(&step, "-ERR syntax error\r\n", &three),
         "-ERR syntax error\r\n"
@@ -324,7 +293,7 @@ impl Cluster {
         if here % 2 == 0 {
             keys.reverse();
         }
-        let request = std::str::from_utf8(step.request()).unwrap();
+        let request = std::str::from_utf8(step.request.as_slice()).unwrap();
         let position: usize = request
             .trim_end()
             .rsplit("\r\n")
@@ -349,22 +318,6 @@ impl Cluster {
     }
 }
 
-fn keys_of(reply: &str) -> Vec<String> {
-    let (value, _) = parse_value(reply.as_bytes()).unwrap().unwrap();
-    let Value::Array(items) = value else {
-        panic!("{reply} is no reply of SCAN")
-    };
-    let Some(Value::Array(keys)) = items.into_iter().nth(1) else {
-        panic!("{reply} has no keys")
-    };
-    keys.into_iter()
-        .map(|key| match key {
-            Value::Bulk(key) => String::from_utf8(key.to_vec()).unwrap(),
-            other => panic!("{other:?} is no key"),
-        })
-        .collect()
-}
-
 proptest! {
     // A snapshot takes a millisecond to build without optimization.
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -375,9 +328,9 @@ proptest! {
         moves in prop::collection::vec((0_u8..12, 0_u8..3, any::<bool>(), 0_u16..5000), 0..6),
     ) {
         let mut cluster = Cluster::new();
-        let mut fingerprints = BTreeSet::from([Fingerprint::of(&cluster.snapshot).0]);
+        let mut fingerprints = BTreeSet::from([layout_of(&cluster.snapshot)]);
         let (mut moves, mut wait) = (moves.into_iter().peekable(), 0);
-        let (mut cursor, mut seen, mut calls) = ("0".to_owned(), BTreeSet::new(), 0);
+        let (mut cursor, mut seen, mut calls) = (start(&cluster.snapshot), BTreeSet::new(), 0);
         loop {
             let due = moves.next_if(|(after, ..)| wait >= *after);
             wait = if due.is_some() { 0 } else { wait + 1 };
@@ -399,7 +352,7 @@ proptest! {
             }
             if due.is_some() {
                 // One change in 2047 goes unnoticed by design.
-                prop_assume!(fingerprints.insert(Fingerprint::of(&cluster.snapshot).0));
+                prop_assume!(fingerprints.insert(layout_of(&cluster.snapshot)));
             }
             let answer = finish(&step, &reply, &cluster.snapshot);
             seen.extend(keys_of(&answer));
@@ -421,7 +374,7 @@ proptest! {
         let three = three();
         let mut out = Vec::new();
         match plan_words(&[b"SCAN", cursor.as_bytes()], &three) {
-            Ok(step) => step.finish(&reply, &three, &mut out),
+            Ok(step) => drop(step.finish(&reply, &three, &mut out)),
             Err(error) => error.write_reply(&mut out),
         }
         // An error of the node is passed on as it came; only complete replies get here.
@@ -429,4 +382,33 @@ proptest! {
             prop_assert_eq!(crate::resp::ReplyScanner::new().scan(&out), Ok(Some(out.len())));
         }
     }
+}
+
+#[test]
+fn s9_a_pinned_slot_asks_its_owner_only() {
+    let three = three();
+    let pinned = |cursor: &str| {
+        plan_words(&[b"SCAN", cursor.as_bytes(), b"MATCH", b"{foo}*"], &three).unwrap()
+    };
+    let first = NodeWalk::start(&three, Slot::of_pattern(b"{foo}*"))
+        .cursor()
+        .unwrap();
+    let step = pinned(&first.to_string());
+    assert_eq!(step.slot().get(), 10_923, "12182 is its owner's");
+    let next = cursor_of(&finish(&step, "*2\r\n$2\r\n28\r\n*0\r\n", &three));
+    let step = pinned(&next);
+    assert_eq!(step.slot().get(), 10_923);
+    assert_eq!(
+        cursor_of(&finish(&step, "*2\r\n$1\r\n0\r\n*0\r\n", &three)),
+        "0"
+    );
+    let middle = NodeWalk::start(&three, Slot::of_pattern(b"{a}*"))
+        .cursor()
+        .unwrap();
+    assert_eq!(
+        pinned(&start(&three)).slot().get(),
+        10_923,
+        "another node's cursor"
+    );
+    assert_ne!(middle, 0);
 }
