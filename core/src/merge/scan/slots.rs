@@ -5,7 +5,7 @@
 //! ```
 //! The keys, and what the node owns and gives away, are of one instant. A slot is left
 //! * when it was walked at its owner in steps between which neither the process nor its config epoch changed, so that it was not away
-//!   in between, and the owner was not giving it away at the last of them;
+//!   in between, and the owner was giving it to nobody;
 //! * else when it was walked like that at the owner, then at the node it is being given to, and is still being given to it then: a key
 //!   that was not met at the owner had gone there before.
 //!
@@ -174,8 +174,9 @@ impl SlotStep {
             write_empty(SlotCursor::at(at.slot), out)?;
             return Ok(Finish::NotOwner);
         }
-        let print = print(&[&said.incarnation()]);
-        if at.position != 0 && at.print != print {
+        let owner = said.incarnation();
+        let print = |slot: Slot| print(&[&owner], said.target_of(slot));
+        if at.position != 0 && at.print != print(at.slot) {
             write_empty(SlotCursor::at(at.slot), out)?;
             return Ok(Finish::Replied);
         }
@@ -195,14 +196,14 @@ impl SlotStep {
         let next = match open {
             Some(slot) => Some(SlotCursor {
                 phase: Phase::Target,
-                print,
+                print: print(slot),
                 ..SlotCursor::at(slot)
             }),
             None if self.words.pinned.is_some() && end > first => None,
             None if foreign.is_some() => foreign.map(SlotCursor::at),
             None if page.cursor == 0 => None,
             None => Slot::new(last).map(|slot| SlotCursor {
-                print,
+                print: print(slot),
                 position: page.cursor >> NODE_SLOT_BITS,
                 ..SlotCursor::at(slot)
             }),
@@ -218,12 +219,13 @@ impl SlotStep {
     /// Whether the slot is still being given away as it was; then its keys are looked for where they go, or were all looked for.
     fn on_whether(&self, said: &Said<'_>, out: &mut Vec<u8>) -> Result<Finish, ScanError> {
         let (at, owner) = (self.at, said.incarnation());
+        let target = said.target_of(at.slot);
         let is_same = match at.position {
-            0 | SlotCursor::WALKED => at.print == print(&[&owner]),
+            0 | SlotCursor::WALKED => at.print == print(&[&owner], target),
             // To be seen when the other process is known.
             _ => true,
         };
-        let Some(target) = said.target_of(at.slot).filter(|_| is_same) else {
+        let Some(target) = target.filter(|_| is_same) else {
             write_empty(SlotCursor::at(at.slot), out)?;
             return Ok(if said.owns(at.slot) {
                 Finish::Replied
@@ -260,7 +262,8 @@ impl SlotStep {
             write_empty(at, out)?;
             return Ok(Finish::NotOwner);
         }
-        let print_of_both = print(&[owner, &said.incarnation()]);
+        let target = Some(id.as_str());
+        let print_of_both = print(&[owner, &said.incarnation()], target);
         if at.position != 0 && at.print != print_of_both {
             write_empty(SlotCursor::at(at.slot), out)?;
             return Ok(Finish::Replied);
@@ -272,7 +275,7 @@ impl SlotStep {
         }
         let next = if is_walked {
             SlotCursor {
-                print: print(&[owner]),
+                print: print(&[owner], target),
                 position: SlotCursor::WALKED,
                 ..at
             }
@@ -326,10 +329,12 @@ impl SlotStep {
     }
 }
 
-/// Of the processes that a position was given by.
-fn print(processes: &[&Incarnation]) -> u64 {
+/// Of the processes that a position was given by, and of whom the slot was being given to: keys that have come back since were
+/// perhaps not met.
+fn print(processes: &[&Incarnation], target: Option<&str>) -> u64 {
     let mut hash = Hash::new();
     processes.iter().for_each(|process| process.feed(&mut hash));
+    hash.feed(target.unwrap_or_default().as_bytes());
     hash.folded(MOST_PRINT)
 }
 

@@ -333,7 +333,7 @@ fn scan(cluster: &mut Cluster, options: &[&[u8]], changes: Vec<Change>) -> BTree
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn s3_no_key_is_lost_whatever_changes(
