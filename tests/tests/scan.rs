@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use harness::{Cluster, Conn, Proxy, Reply, Version, key_in_slot, wait_until};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 harness::on_full_matrix!(
@@ -13,6 +14,27 @@ harness::on_full_matrix!(
     two_proxies_share_a_cursor,
     scan_survives_slots_that_move,
     bad_cursors_are_refused_or_restart,
+    scan_is_complete_while_slots_move_back_and_forth,
+    clusterscan_is_what_the_server_makes_of_it,
+);
+// The first releases that keep a table per slot, each with its own.
+harness::on_release!(
+    redis_8_2,
+    Redis82,
+    scan_returns_every_key,
+    scan_of_a_sparse_cluster_takes_few_calls,
+    scan_of_one_hash_tag_is_complete,
+    two_proxies_share_a_cursor,
+    scan_is_complete_while_slots_move_back_and_forth,
+);
+harness::on_release!(
+    valkey_8_1,
+    Valkey81,
+    scan_returns_every_key,
+    scan_of_a_sparse_cluster_takes_few_calls,
+    scan_of_one_hash_tag_is_complete,
+    two_proxies_share_a_cursor,
+    scan_is_complete_while_slots_move_back_and_forth,
 );
 
 /// More calls than any scan of these tests may take.
@@ -104,9 +126,9 @@ fn scan_of_a_sparse_cluster_takes_few_calls(version: Version) -> Result<()> {
     Ok(())
 }
 
-/// [scenario 27]
+/// [scenario 27] [S9]: and only the owner of its slot is asked.
 fn scan_of_one_hash_tag_is_complete(version: Version) -> Result<()> {
-    let (_cluster, proxy, _) = cluster_with_keys(version, 1_000)?;
+    let (cluster, proxy, _) = cluster_with_keys(version, 1_000)?;
     let mut conn = proxy.conn()?;
     let tagged: BTreeSet<String> = (0..30).map(|n| key_in_slot(100, n)).collect();
     for key in &tagged {
@@ -116,8 +138,21 @@ fn scan_of_one_hash_tag_is_complete(version: Version) -> Result<()> {
         .first()
         .and_then(|key| key.split(':').next())
         .context("no tag")?;
-    let (seen, _) = scan(&mut [conn], &format!("MATCH {tag}* COUNT 100"))?;
-    assert_eq!(seen, tagged);
+    for options in ["COUNT 10", "COUNT 1000 TYPE string"] {
+        let (seen, calls) = scan(&mut [proxy.conn()?], &format!("MATCH {tag}* {options}"))?;
+        assert_eq!(seen, tagged);
+        let walks_by_slot = !matches!(version, Version::Redis62 | Version::Redis70);
+        ensure!(
+            !walks_by_slot || calls <= 6,
+            "{calls} calls for 30 keys of one slot"
+        );
+    }
+    let mut asked = (0..3).map(|node| cluster.node(node)?.calls("scan"));
+    ensure!(asked.next().context("no node")?? > 0);
+    ensure!(
+        asked.all(|calls| matches!(calls, Ok(0))),
+        "others were asked"
+    );
     Ok(())
 }
 
@@ -173,6 +208,70 @@ fn move_visibly(cluster: &Cluster, proxy: &Proxy, nodes: [usize; 2], slots: &[u1
         "the proxy knows the new owner",
         || Ok(proxy.metric("slotway_topology_generation")? > before),
     )
+}
+
+/// [scenario 22] [scenario 24]: two proxies take turns with one cursor while slots are moved without a pause.
+fn scan_is_complete_while_slots_move_back_and_forth(version: Version) -> Result<()> {
+    const SCANS: usize = 3;
+    let (cluster, proxy, keys) = cluster_with_keys(version, 4_000)?;
+    let other = Proxy::new(&cluster).start()?;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| move_until(&cluster, &over));
+        let scans = (0..SCANS).try_for_each(|number| {
+            let mut conns = [proxy.conn()?, other.conn()?];
+            let (seen, _) = scan(&mut conns, "COUNT 25")?;
+            let missing: Vec<&String> = keys.difference(&seen).take(5).collect();
+            ensure!(missing.is_empty(), "scan {number}: missing {missing:?}");
+            Ok(())
+        });
+        over.store(true, Ordering::Relaxed);
+        let moves = mover
+            .join()
+            .map_err(|_panic| anyhow::anyhow!("the mover has panicked"))??;
+        ensure!(moves > 0, "nothing was moved meanwhile");
+        scans
+    })
+}
+
+/// Moves slots from one primary to another and back, again and again; how often.
+fn move_until(cluster: &Cluster, over: &AtomicBool) -> Result<usize> {
+    let slots: Vec<u16> = (0..20).chain(2_000..2_010).chain(5_440..5_450).collect();
+    let mut moves = 0;
+    while !over.load(Ordering::Relaxed) {
+        let (from, to) = if moves % 2 == 0 { (0, 2) } else { (2, 0) };
+        cluster.move_slots(from, to, &slots)?;
+        cluster.settle()?;
+        moves += 1;
+    }
+    Ok(moves)
+}
+
+/// [scenario 30] [S12]
+fn clusterscan_is_what_the_server_makes_of_it(version: Version) -> Result<()> {
+    let (cluster, proxy, keys) = cluster_with_keys(version, 2_000)?;
+    let mut conn = proxy.conn()?;
+    let (mut cursor, mut seen) = ("0".to_owned(), BTreeSet::new());
+    if version != Version::Valkey91 {
+        let own = cluster.node(0)?.conn()?.line("CLUSTERSCAN 0")?;
+        assert_eq!(conn.line("CLUSTERSCAN 0")?, own);
+        return Ok(());
+    }
+    for _ in 0..MANY_CALLS {
+        let reply = conn.must(&format!("CLUSTERSCAN {cursor} COUNT 50"))?;
+        let [next, keys] = reply.items()? else {
+            anyhow::bail!("CLUSTERSCAN {cursor}: {reply:?}");
+        };
+        cursor = next.text()?;
+        seen.extend(keys.texts()?);
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!((cursor.as_str(), seen), ("0", keys));
+    let bad = conn.line("CLUSTERSCAN abc")?;
+    assert_eq!(bad.error(), Some("ERR Invalid cursor"));
+    Ok(())
 }
 
 /// [scenario 28] [S2]

@@ -143,10 +143,12 @@ impl Cluster {
                 self.take(slot, owner, to, KEYS);
                 self.own(slot, to);
             }
-            // A restart, and a failover.
+            // A restart of the owner or of whom it gives the slot to, and a failover.
             6 => {
                 self.count += 1;
-                self.servers[owner].run = 100 + self.count as u64;
+                let target = self.open.get(&slot).map_or(to, |open| open.to);
+                let server = if other == 0 { owner } else { target };
+                self.servers[server].run = 100 + self.count as u64;
             }
             7 => self.fail_over(owner),
             _ => self.refresh(),

@@ -166,6 +166,25 @@ fn s8_a_slot_that_is_given_away_is_walked_at_both_nodes() {
     assert_eq!(keys_of(&reply), ["hello"]);
     let cursor = cursor_of(&reply);
     assert_eq!(fields(&cursor), (1, 866, 1, SlotCursor::WALKED));
+    // Or in several steps, between which it must be the same process.
+    let native = (4 << 14 | 866).to_string();
+    let part = of_target.replace("$1\r\n0\r\n", &format!("${}\r\n{native}\r\n", native.len()));
+    let part = cursor_of(&finish(
+        &step,
+        &part.replace("$3\r\nfoo", "$5\r\nhello"),
+        &three,
+    ));
+    assert_eq!(fields(&part), (1, 866, 1, 4));
+    let then = plan_cursor(&part, &three).unwrap();
+    let Finish::Then(step) = then.finish(as_before.as_bytes(), &three, &mut Vec::new()) else {
+        panic!("the target is asked")
+    };
+    assert_eq!(cursor_of(&finish(&step, &of_target, &three)), cursor);
+    let restarted = of_target.replace("run_id:run", "run_id:new");
+    assert_eq!(
+        fields(&cursor_of(&finish(&step, &restarted, &three))),
+        (1, 866, 0, 0)
+    );
     let whether = plan_cursor(&cursor, &three).unwrap();
     assert_eq!(
         fields(&cursor_of(&finish(&whether, &as_before, &three))),
