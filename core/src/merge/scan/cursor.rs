@@ -69,8 +69,9 @@ pub(super) struct NodeCursor {
 }
 
 impl SlotCursor {
-    /// All that a target has was walked, and it is to be seen whether the slot is still being given to it.
-    pub(super) const WALKED: u64 = (1 << POSITION_BITS) - 1;
+    /// At a target: all that it has was walked, and it is to be seen whether the slot is still being given to it. Its positions are
+    /// one more than the node's, so that no cursor is greater than it must be.
+    pub(super) const WALKED: u64 = 1;
 
     /// The beginning of a slot.
     pub(super) const fn at(slot: Slot) -> Self {
@@ -83,7 +84,7 @@ impl SlotCursor {
     }
 
     pub(super) fn encode(self) -> Result<u64, ScanError> {
-        if self.position > Self::WALKED {
+        if self.position >> POSITION_BITS != 0 {
             return Err(ScanError::PositionOverflow);
         }
         let phase = match self.phase {
@@ -162,7 +163,7 @@ mod tests {
     proptest! {
         #[test]
         fn s1_cursors_are_read_as_they_were_written(
-            number in 0_u16..16_384, target in any::<bool>(), print in 0..=MOST_PRINT, position in 0..=SlotCursor::WALKED,
+            number in 0_u16..16_384, target in any::<bool>(), print in 0..=MOST_PRINT, position in 0_u64..1 << 27,
             layout in 0..=MOST_LAYOUT, node_position in 0_u64..1 << 36,
         ) {
             let phase = if target { Phase::Target } else { Phase::Owner };
@@ -193,7 +194,7 @@ mod tests {
         };
         assert!(most.encode().unwrap() < 1 << 53);
         let overflow = SlotCursor {
-            position: SlotCursor::WALKED + 1,
+            position: 1 << 27,
             ..most
         };
         assert!(overflow.encode().is_err());

@@ -106,7 +106,11 @@ impl SlotStep {
         if self.at.position == 0 && self.words.pinned.is_some() {
             return 0;
         }
-        self.at.position << NODE_SLOT_BITS | u64::from(self.at.slot.get())
+        let position = match self.at.phase {
+            Phase::Owner => self.at.position,
+            Phase::Target => self.at.position.saturating_sub(SlotCursor::WALKED),
+        };
+        position << NODE_SLOT_BITS | u64::from(self.at.slot.get())
     }
 
     /// An empty page whose cursor asks the same again.
@@ -270,21 +274,15 @@ impl SlotStep {
         }
         let position = page.cursor >> NODE_SLOT_BITS;
         let is_walked = page.cursor == 0 || last_slot(page.cursor) != at.slot.get();
-        if position == SlotCursor::WALKED && !is_walked {
-            return Err(ScanError::PositionOverflow);
-        }
-        let next = if is_walked {
-            SlotCursor {
-                print: print(&[owner], target),
-                position: SlotCursor::WALKED,
-                ..at
-            }
-        } else {
-            SlotCursor {
-                print: print_of_both,
-                position,
-                ..at
-            }
+        let (print, position) = match position {
+            _ if is_walked => (print(&[owner], target), SlotCursor::WALKED),
+            0 => (print(&[owner], target), 0),
+            position => (print_of_both, position + SlotCursor::WALKED),
+        };
+        let next = SlotCursor {
+            print,
+            position,
+            ..at
         };
         write_walked(Some(next), page, |slot| slot == at.slot, out)?;
         Ok(Finish::Replied)

@@ -174,11 +174,13 @@ fn s8_a_slot_that_is_given_away_is_walked_at_both_nodes() {
         &part.replace("$3\r\nfoo", "$5\r\nhello"),
         &three,
     ));
-    assert_eq!(fields(&part), (1, 866, 1, 4));
+    assert_eq!(fields(&part), (1, 866, 1, 5));
+    assert!(part.parse::<u64>().unwrap() < 1 << 53);
     let then = plan_cursor(&part, &three).unwrap();
     let Finish::Then(step) = then.finish(as_before.as_bytes(), &three, &mut Vec::new()) else {
         panic!("the target is asked")
     };
+    assert_eq!(request(&step).split(' ').nth(2), Some(native.as_str()));
     assert_eq!(cursor_of(&finish(&step, &of_target, &three)), cursor);
     let restarted = of_target.replace("run_id:run", "run_id:new");
     assert_eq!(
