@@ -156,7 +156,7 @@ const fn describe(class: Class) -> &'static str {
         }
         Class::FanMasters => "goes to every primary, the replies are merged",
         Class::FanOne => "goes to any one primary",
-        Class::Scan => "goes from primary to primary behind one cursor",
+        Class::Scan => "goes to the primary that its cursor leads to",
         Class::Transaction => {
             "transaction: put together by the proxy, sent to one node at EXEC; WATCH keeps a connection to that node until then"
         }

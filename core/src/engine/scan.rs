@@ -26,7 +26,7 @@ impl Engine {
         }
     }
 
-    fn take_step(&mut self, parent: RequestKey, mut step: Step) {
+    fn take_step(&mut self, parent: RequestKey, step: Step) {
         let detour = match step.node().map(|id| self.snapshot.node_by_id(id)) {
             Some(Some(node)) => Some((self.nodes.at(&node.address), false)),
             Some(None) => {
@@ -36,7 +36,7 @@ impl Engine {
             }
             None => None,
         };
-        let request = step.take_request();
+        let request = step.request().to_vec();
         let write = |_: &NewPart<'_>, out: &mut Vec<u8>| out.extend_from_slice(&request);
         let parts = vec![keyless(step.slot())];
         let is_unit = step.is_unit();

@@ -18,6 +18,8 @@ pub(super) enum Command {
     /// CLIENT KILL ID, with an address or without.
     Kill(Named),
     Asking,
+    /// What the node is and owns, which comes with a SCAN.
+    Facts,
     Multi,
     Exec,
     Unwatch,
@@ -165,6 +167,8 @@ impl Command {
             b"HELLO" => Some(Self::Hello),
             b"PING" => Some(Self::Ping),
             b"CLIENT" => Self::client(arguments),
+            b"CLUSTER" if at(1)? == b"NODES" => Some(Self::Facts),
+            b"INFO" => Some(Self::Facts),
             b"CLUSTER" => Some(Self::MyId),
             b"ASKING" => Some(Self::Asking),
             b"MULTI" => Some(Self::Multi),

@@ -79,6 +79,7 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 struct Multi {
     commands: Vec<Data>,
+    facts: usize,
     asking: bool,
     broken: bool,
 }
@@ -314,6 +315,7 @@ impl Connection {
                 b"+OK\r\n"
             }
             Command::Data(data) => return self.serve(&data, asking, place),
+            Command::Facts => return Err("a node is asked what it owns without SCAN".to_owned()),
             Command::Unknown(name) => return Err(format!("a node got {name}")),
         };
         self.replies.extend_from_slice(reply);
@@ -398,6 +400,12 @@ impl Connection {
                 self.multi = Some(multi);
                 Ok(())
             }
+            Command::Facts => {
+                multi.facts += 1;
+                self.multi = Some(multi);
+                self.replies.extend_from_slice(b"+QUEUED\r\n");
+                Ok(())
+            }
             Command::Exec if multi.broken => {
                 self.watched.clear();
                 self.replies.extend_from_slice(
@@ -410,6 +418,7 @@ impl Connection {
                 let watched = std::mem::take(&mut self.watched);
                 self.context(place).serve_transaction(
                     &commands,
+                    multi.facts,
                     asking,
                     &watched,
                     &mut self.replies,

@@ -78,6 +78,7 @@ impl Context<'_> {
     pub(super) fn serve_transaction(
         &mut self,
         commands: &[Data],
+        facts: usize,
         asking: bool,
         watched: &[Watched],
         out: &mut Vec<u8>,
@@ -101,11 +102,13 @@ impl Context<'_> {
         }
         let execution = self.execute(&whole)?;
         self.note_exec(&whole, execution, watched);
-        out.extend_from_slice(format!("*{}\r\n", commands.len()).as_bytes());
+        out.extend_from_slice(format!("*{}\r\n", commands.len() + facts).as_bytes());
         for data in commands {
             self.note_keys(data, execution);
             self.reply(data, execution, out);
         }
+        // Nothing that could be understood: the scan goes node by node from then on.
+        out.extend_from_slice("$0\r\n\r\n".repeat(facts).as_bytes());
         Ok(())
     }
 

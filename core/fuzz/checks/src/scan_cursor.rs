@@ -6,9 +6,9 @@
 
 use std::sync::OnceLock;
 
-use slotway_core::merge::scan::{Step, plan};
+use slotway_core::merge::scan::{Finish, Step, plan};
 use slotway_core::resp::{
-    DecodeStep, ReplyScanner, RequestDecoder, RequestLimits, Value, parse_value,
+    DecodeStep, ReplyScanner, RequestDecoder, RequestLimits, Value, parse_value, write,
 };
 use slotway_core::topology::Snapshot;
 
@@ -31,7 +31,9 @@ pub fn check(data: &[u8]) {
     };
     check_request(&step, request.args().len());
     check_reply(&step, reply, now);
-    check_end(step, then);
+    for knows_slots in [false, true] {
+        check_end(step.clone(), then, knows_slots);
+    }
 }
 
 /// None, two that differ in their number only, and one that is really another; built once.
@@ -48,16 +50,23 @@ fn layout_of(number: u8) -> &'static Snapshot {
     &layouts[usize::from(number % 4)]
 }
 
+/// One command, or a transaction with one SCAN at most.
 fn check_request(step: &Step, argc: usize) {
-    let mut decoder = RequestDecoder::new();
-    let decoded = decoder.decode(step.request(), &RequestLimits::DEFAULT);
-    assert_eq!(
-        decoded,
-        Ok(DecodeStep::Command {
-            len: step.request().len()
-        })
-    );
-    assert_eq!(decoder.ranges().len(), argc);
+    let mut rest = step.request();
+    let mut lengths = Vec::new();
+    while !rest.is_empty() {
+        let mut decoder = RequestDecoder::new();
+        let Ok(DecodeStep::Command { len }) = decoder.decode(rest, &RequestLimits::DEFAULT) else {
+            panic!("not a command: {}", rest.escape_ascii())
+        };
+        lengths.push(decoder.ranges().len());
+        rest = &rest[len..];
+    }
+    match &lengths[..] {
+        [one] if !step.is_unit() => assert_eq!(*one, argc),
+        [1, scan, 2, 2, 1] if step.is_unit() => assert_eq!(*scan, argc),
+        other => assert_eq!(other, [1, 2, 2, 1]),
+    }
 }
 
 fn check_reply(step: &Step, reply: &[u8], now: &Snapshot) {
@@ -66,7 +75,10 @@ fn check_reply(step: &Step, reply: &[u8], now: &Snapshot) {
         return;
     }
     let mut out = Vec::new();
-    step.finish(reply, now, &mut out);
+    if let Finish::Then(next) = step.finish(reply, now, &mut out) {
+        assert!(out.is_empty() && next.node().is_some() && next.is_unit());
+        return;
+    }
     match parse_value(reply) {
         Ok(_) => assert_one_value(&out),
         // The parser follows fewer levels than the scanner.
@@ -92,11 +104,13 @@ fn cursor(reply: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// From wherever the client's cursor was, with nodes that have nothing more, the scan ends after each of them at the latest.
-fn check_end(mut step: Step, layout: &Snapshot) {
-    for _ in 0..=layout.shards().len() {
+/// From wherever the client's cursor was, with nodes that have nothing more, the scan ends after each of them at the latest, and once
+/// more for a slot or a scan that begins anew.
+fn check_end(mut step: Step, layout: &Snapshot, knows_slots: bool) {
+    for _ in 0..layout.shards().len() + 3 {
         let mut out = Vec::new();
-        step.finish(b"*2\r\n$1\r\n0\r\n*0\r\n", layout, &mut out);
+        let finish = step.finish(&honest(&step, knows_slots), layout, &mut out);
+        assert!(!matches!(finish, Finish::Then(_)), "nothing is given away");
         let cursor = cursor(&out).expect("an honest reply has a cursor");
         if cursor == b"0" {
             return;
@@ -105,4 +119,30 @@ fn check_end(mut step: Step, layout: &Snapshot) {
         step = plan(again.args(), layout).expect("a cursor of ours is accepted");
     }
     panic!("a scan does not end");
+}
+
+/// The reply of a node without keys: to SCAN, or to EXEC, with what a server says that has a table per slot, or nothing.
+fn honest(step: &Step, knows_slots: bool) -> Vec<u8> {
+    const NOTHING: &[u8] = b"*2\r\n$1\r\n0\r\n*0\r\n";
+    if !step.is_unit() {
+        return NOTHING.to_vec();
+    }
+    let has_scan = !step
+        .request()
+        .starts_with(b"*1\r\n$5\r\nMULTI\r\n*2\r\n$7\r\nCLUSTER");
+    let mut reply = Vec::new();
+    write::array(&mut reply, 2 + usize::from(has_scan));
+    if has_scan {
+        reply.extend_from_slice(NOTHING);
+    }
+    let facts: [&[u8]; 2] = if knows_slots {
+        [
+            b"a 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-16383",
+            b"redis_version:8.2.3\r\nredis_mode:cluster\r\nrun_id:a\r\n",
+        ]
+    } else {
+        [b"", b""]
+    };
+    facts.iter().for_each(|text| write::bulk(&mut reply, text));
+    reply
 }

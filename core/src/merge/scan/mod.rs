@@ -124,10 +124,10 @@ impl Step {
         matches!(self.kind, Kind::Slot(_))
     }
 
-    /// The request for the node; it is gone afterwards.
+    /// The request for the node, or all commands of the transaction.
     #[must_use]
-    pub fn take_request(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.request)
+    pub fn request(&self) -> &[u8] {
+        &self.request
     }
 
     /// Appends the reply for the client, given that of the node, or gives the step that comes before it. An error is passed on.

@@ -4,8 +4,8 @@
 //! which config epoch, which slots are open) has changed since the cursor was given, the scan starts over and returns keys again.
 //! With 11 bits, one change in 2047 goes unnoticed.
 //!
-//! Outside the promise: keys of slots that are open from the first call to the last, which can move from behind to before the
-//! scan without the layout changing, and keys of a primary that restarts without losing its role.
+//! Outside the promise: keys of slots that are open, which can move from behind to before the scan without the layout changing; what
+//! moves and is in no snapshot before the scan ends; and keys of a primary that restarts without losing its role.
 
 use super::ScanError;
 use super::cursor::{MOST_LAYOUT, NodeCursor};
