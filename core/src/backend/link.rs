@@ -224,14 +224,15 @@ impl Link {
         body.clear();
     }
 
-    /// Appends a transaction and notes the replies it is owed. `ends` says where each of its commands ends.
-    pub fn push_unit(&mut self, request: RequestKey, unit: &[u8], ends: &[usize], now: Timestamp) {
+    /// Appends a transaction, or another piece that only the last reply is of interest of, which is `owed`. `ends` says where each of
+    /// its commands ends.
+    pub fn push_unit(&mut self, last: Owed, unit: &[u8], ends: &[usize], now: Timestamp) {
         let start = self.end();
-        self.push(Owed::Unit(request), unit, now);
+        self.push(last, unit, now);
         self.in_flight.pop_back();
         for (behind, end) in (0..ends.len()).rev().zip(ends) {
             let owed = match u32::try_from(behind) {
-                Ok(0) => Owed::Unit(request),
+                Ok(0) => last,
                 behind => Owed::Queued {
                     behind: behind.unwrap_or(u32::MAX),
                 },
@@ -372,7 +373,7 @@ impl Link {
     pub fn unit_behind(&self, behind: u32) -> Option<RequestKey> {
         let entry = self.in_flight.get((behind as usize).checked_sub(1)?)?;
         match entry.owed {
-            Owed::Unit(request) | Owed::Orphan(request) => Some(request),
+            Owed::Unit(request) | Owed::Blocked(request) | Owed::Orphan(request) => Some(request),
             _ => None,
         }
     }

@@ -22,6 +22,8 @@ fn place(spec: &Spec, args: Args<'_>) -> Option<Place> {
     match spec.id {
         _ if spec.rule == KeyRule::Streams => block_at(args).map(Place::Milliseconds),
         id::BLMPOP | id::BZMPOP => Some(Place::Seconds(1)),
+        id::WAIT => Some(Place::Milliseconds(2)),
+        id::WAITAOF => Some(Place::Milliseconds(3)),
         _ => args.len().checked_sub(1).map(Place::Seconds),
     }
 }

@@ -50,6 +50,15 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
+    /// One that began now.
+    pub(super) const fn begun(limit: Option<Duration>, now: Timestamp) -> Self {
+        Self {
+            limit,
+            began: Some(now),
+            unblock: None,
+        }
+    }
+
     /// When it is over.
     pub(super) fn until(&self) -> Timestamp {
         match (self.began, self.limit) {
@@ -140,7 +149,11 @@ impl Engine {
     /// Answers as the node would when nothing has come in time.
     pub(super) fn time_out(&mut self, key: RequestKey) {
         let mut nothing = Vec::new();
-        write::null_array(&mut nothing, self.requests[key].shape.protocol);
+        if self.requests[key].shape.launch == Launch::AcksOfNode {
+            nothing = self.no_acks(key);
+        } else {
+            write::null_array(&mut nothing, self.requests[key].shape.protocol);
+        }
         self.complete(key, &nothing, Outcome::Ok, false);
     }
 
@@ -175,14 +188,14 @@ impl Engine {
         self.mark_link_dirty(link_key);
     }
 
-    fn has_less_time(&self, key: RequestKey) -> bool {
+    pub(super) fn has_less_time(&self, key: RequestKey) -> bool {
         let wait = self.requests[key].wait();
         let began = wait.and_then(|wait| wait.limit.and(wait.began));
         began.is_some_and(|began| self.now.since(began) >= NEGLIGIBLE)
     }
 
     /// Has a request, which has its own copy of its bytes, say what is left of its time.
-    fn shorten(&mut self, key: RequestKey) {
+    pub(super) fn shorten(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
         let Some(Extra::Wait(wait)) = request.extra.as_deref() else {
             return;
@@ -273,7 +286,7 @@ impl Engine {
     }
 
     /// Whether the node is a primary under another address: it goes on with what waits there.
-    fn has_moved(&self, node: NodeKey) -> bool {
+    pub(super) fn has_moved(&self, node: NodeKey) -> bool {
         let id = &self.nodes[node].id;
         let mut primaries = self.nodes.primaries().iter();
         id.is_some() && primaries.any(|primary| self.nodes[*primary].id == *id)
@@ -340,7 +353,8 @@ impl Engine {
             && session.queue.front().is_some_and(|oldest| {
                 let oldest = &self.requests[*oldest];
                 let has_begun = !matches!(oldest.state, State::New | State::Held);
-                oldest.shape.launch == Launch::Blocking && has_begun && !oldest.is_done()
+                let waits = matches!(oldest.shape.launch, Launch::Blocking | Launch::Acks);
+                waits && has_begun && !oldest.is_done()
             })
     }
 
@@ -356,7 +370,10 @@ impl Engine {
     /// The client of a request that is at a node is gone: if it waits there, nothing may be popped for it [B6].
     pub(super) fn stop_waiting(&mut self, key: RequestKey) {
         if let State::Sent(link) = self.requests[key].state
-            && self.requests[key].shape.launch == Launch::Blocking
+            && matches!(
+                self.requests[key].shape.launch,
+                Launch::Blocking | Launch::AcksOfNode
+            )
         {
             self.lose_link(link, LinkLoss::Retired);
         }

@@ -52,7 +52,7 @@ impl Engine {
         let is_size_news = reply.len() >= self.limits.big_bytes || session.big > 0;
         if request.shape.barrier {
             session.barriers -= 1;
-            if request.shape.launch == Launch::Blocking {
+            if matches!(request.shape.launch, Launch::Blocking | Launch::Acks) {
                 self.tell_waiting(session_key, false);
                 self.begin_behind(session_key);
             }

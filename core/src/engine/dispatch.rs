@@ -66,12 +66,14 @@ impl Engine {
             Launch::FanOut
             | Launch::Scan
             | Launch::FindKeys
+            | Launch::Acks
             | Launch::AtTurn
             | Launch::Direct
             | Launch::Unit => {
                 self.launch(key, raw);
             }
             Launch::Blocking => self.dispatch_blocking(key, raw),
+            Launch::AcksOfNode => self.dispatch_acks(key, raw),
             Launch::Watch => self.dispatch_watch(key, raw),
             Launch::Watched => self.dispatch_watched(key, raw),
             Launch::Unwatch => self.unwatch_now(key),

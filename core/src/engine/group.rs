@@ -140,6 +140,7 @@ impl Engine {
             Launch::FanOut => self.fan_out(parent, &raw),
             Launch::Scan => self.scan(parent, &raw),
             Launch::FindKeys => self.find_keys(parent, &raw),
+            Launch::Acks => self.wait_for_acks(parent, &raw),
             _ => {}
         }
     }
@@ -285,6 +286,9 @@ impl Engine {
             Assembly::Algebra(held) => self.merge_algebra(held, &group, &mut reply),
             Assembly::Keys(_) | Assembly::Scan(_) => Outcome::Unavailable,
         };
+        if self.requests[group.parent].shape.launch == Launch::Acks {
+            self.end_acks(group.parent, &mut reply);
+        }
         let executed = group
             .parts
             .iter()

@@ -12,6 +12,7 @@
 //! [`Engine::next_dirty_link`] and [`Engine::next_dirty_session`] name, links first, once per turn of its loop. Input slices are
 //! borrowed and never kept.
 
+mod acks;
 mod algebra;
 mod blocking;
 mod databases;
@@ -143,6 +144,8 @@ pub struct Engine {
     limits: Limits,
     /// [`Limits::session_in_flight`]; 0 while all clients wait.
     in_flight_cap: usize,
+    /// How often a topology came in which a primary was not one any more.
+    primaries_replaced: u64,
     /// Every command is looked at before it is taken.
     inspects: bool,
     paused: Option<Pause>,
@@ -214,6 +217,7 @@ impl Engine {
         };
         Self {
             in_flight_cap: limits.session_in_flight,
+            primaries_replaced: 0,
             inspects: false,
             paused: None,
             postponed: BTreeSet::new(),

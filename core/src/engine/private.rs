@@ -180,6 +180,7 @@ impl Engine {
         match launch {
             Launch::Watch => self.send_watch(link, key, None, asking),
             Launch::Apart => self.send_apart(link, key, None, asking),
+            Launch::AcksOfNode => self.send_acks(link, key, None),
             _ => self.send_blocking(link, key, None, asking),
         }
     }

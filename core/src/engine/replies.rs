@@ -3,6 +3,7 @@
 use bytes::Buf;
 
 use super::links::LinkLoss;
+use super::request::Launch;
 use super::scripts::is_unknown_script;
 use super::{Engine, LinkKey, RequestKey};
 use crate::backend::{HandshakeFailure, HandshakeStep, InFlight, LinkPhase, Owed, give_back};
@@ -161,6 +162,9 @@ impl Engine {
                 }
             }
             Owed::Unit(request) => self.on_unit_reply(key, request, entry, reply),
+            Owed::Blocked(request) if self.requests[request].shape.launch == Launch::AcksOfNode => {
+                self.on_acks_reply(key, request, &entry, reply);
+            }
             Owed::Blocked(request) => self.on_blocked_reply(key, request, entry, reply),
             Owed::Watch(request) => self.on_watch_reply(key, request, entry, reply),
             Owed::Select(request) => self.on_select_reply(key, request, &entry, reply),

@@ -78,6 +78,10 @@ pub(crate) enum Launch {
     FindKeys,
     /// It is sent over a private link, where it may wait.
     Blocking,
+    /// WAIT, WAITAOF: it becomes one part for every primary.
+    Acks,
+    /// Such a part: it is sent over a private link, behind a write that changes nothing, and waits there.
+    AcksOfNode,
     /// WATCH: it is sent over the private link of its session, which gets one with the first.
     Watch,
     /// As `Unit`, over that link: it comes back with the reply.

@@ -15,7 +15,9 @@ impl Engine {
     /// Takes a client that has just connected. The driver keeps the key until [`Self::remove_session`].
     pub fn add_session(&mut self, client: ClientState, env: Rc<dyn Environment>) -> SessionKey {
         self.metrics.accepted += 1;
-        let key = SessionKey::from_index(self.sessions.insert(Session::new(client, env)));
+        let mut session = Session::new(client, env);
+        session.primaries_replaced = self.primaries_replaced;
+        let key = SessionKey::from_index(self.sessions.insert(session));
         if self.draining {
             self.end_session(key, CloseReason::Shutdown);
         }

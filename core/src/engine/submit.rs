@@ -86,6 +86,7 @@ impl Engine {
             }
             Plan::Split => self.split(session, spec, args, &keys),
             Plan::FanOut => self.whole(session, spec, raw, Launch::FanOut),
+            Plan::Acks => self.whole(session, spec, raw, Launch::Acks),
             Plan::Scan => self.whole(session, spec, raw, Launch::Scan),
             Plan::Blocking { slot } => self.block(session, spec, slot, raw, args),
             Plan::Subscription => self.whole(session, spec, raw, Launch::AtTurn),

@@ -71,8 +71,10 @@ impl Engine {
     pub fn set_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         let blocked = self.blocked_at_primaries();
         let owners = self.owners_for_trackers();
+        let primaries = self.nodes.primaries().to_vec();
         self.nodes.adopt(&snapshot);
         self.snapshot = snapshot;
+        self.note_replaced(&primaries);
         self.note_demotions(&blocked);
         self.break_moved_watches();
         self.note_moved(&owners);

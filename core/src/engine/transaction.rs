@@ -241,7 +241,9 @@ impl Engine {
                 .selected(session, args)
                 .map_or(Place::Here, Place::Selects),
             Plan::Local => Place::Here,
-            Plan::FanOut | Plan::Scan | Plan::FindKeys | Plan::Subscription => Place::Nowhere,
+            Plan::FanOut | Plan::Acks | Plan::Scan | Plan::FindKeys | Plan::Subscription => {
+                Place::Nowhere
+            }
             Plan::Reject(reject) => Place::Rejected(reject),
         }
     }

@@ -37,6 +37,11 @@ impl Engine {
         let Some(request) = oldest.filter(|_| self.is_blocked(session)) else {
             return;
         };
+        self.unblock_request(request, is_error);
+        self.run_pending();
+    }
+
+    pub(super) fn unblock_request(&mut self, request: RequestKey, is_error: bool) {
         let asked = self.now;
         if let Some(Extra::Wait(wait)) = self.requests[request].extra.as_deref_mut() {
             wait.unblock = Some(Unblock { is_error, asked });
@@ -52,9 +57,9 @@ impl Engine {
                 self.parked.remove(request);
                 self.end_unblocked(request);
             }
+            State::Group(group) => self.unblock_acks(group, is_error),
             _ => self.end_unblocked(request),
         }
-        self.run_pending();
     }
 
     fn unblock_at_node(&mut self, blocked: LinkKey, is_error: bool) {

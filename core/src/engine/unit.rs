@@ -12,7 +12,7 @@ use bytes::BytesMut;
 
 use super::request::{Extra, Launch, Request};
 use super::{Engine, LinkKey, RequestKey};
-use crate::backend::{InFlight, Link};
+use crate::backend::{InFlight, Link, Owed};
 use crate::metrics::Outcome;
 use crate::reply::{Asked, Refusal, classify};
 use crate::resp::{DecodeStep, ReplyScanner, RequestDecoder, RequestLimits, write};
@@ -152,7 +152,7 @@ pub(super) fn push_unit(
     now: Timestamp,
 ) {
     let unit = raw.unwrap_or(&request.body);
-    link.push_unit(key, unit, &ends_of_commands(unit), now);
+    link.push_unit(Owed::Unit(key), unit, &ends_of_commands(unit), now);
     request.body = BytesMut::new();
 }
 
@@ -164,7 +164,7 @@ pub(super) fn elements(reply: &[u8]) -> Option<&[u8]> {
 }
 
 /// Where each command in `unit` ends.
-fn ends_of_commands(unit: &[u8]) -> Vec<usize> {
+pub(super) fn ends_of_commands(unit: &[u8]) -> Vec<usize> {
     let mut decoder = RequestDecoder::default();
     let mut ends = Vec::new();
     let mut end = 0;

@@ -123,6 +123,7 @@ fn combine(
         Combine::And => logical(&replies, |all, one| all && one, out),
         Combine::Or => logical(&replies, |any, one| any || one, out),
         Combine::Min => least(&replies, out),
+        Combine::LeastOfEach => least_of_each(&replies, out),
         Combine::First => first(&replies, out),
         Combine::Same => same(&replies, out),
         Combine::Union => union(&replies, out),
@@ -307,6 +308,30 @@ fn least(replies: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Unexpected> {
     let numbers = replies.iter().map(|reply| integer(reply));
     let numbers = numbers.collect::<Result<Vec<i64>, Unexpected>>()?;
     write::integer(out, numbers.into_iter().min().ok_or(Unexpected)?);
+    Ok(())
+}
+
+/// WAITAOF [A4].
+fn least_of_each(replies: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Unexpected> {
+    let mut whole: Option<Vec<i64>> = None;
+    for reply in replies {
+        let numbers = elements(reply).ok_or(Unexpected)?.into_iter().map(integer);
+        let numbers = numbers.collect::<Result<Vec<i64>, Unexpected>>()?;
+        whole = Some(match whole {
+            None => numbers,
+            Some(whole) if whole.len() == numbers.len() => whole
+                .into_iter()
+                .zip(numbers)
+                .map(|(one, other)| one.min(other))
+                .collect(),
+            Some(_) => return Err(Unexpected),
+        });
+    }
+    let whole = whole.ok_or(Unexpected)?;
+    write::array(out, whole.len());
+    whole
+        .into_iter()
+        .for_each(|number| write::integer(out, number));
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub(super) enum Combine {
     Or,
     /// The least integer.
     Min,
+    /// Arrays of integers of equal length: the least of each.
+    LeastOfEach,
     /// The first reply, if no part failed.
     First,
     /// The first reply that is no error.
@@ -104,6 +106,8 @@ impl Rule {
                 (Combine::AllOk, Failure::PartsApplied)
             }
             "flushall" | "flushdb" => (Combine::AllOk, Failure::Flushed),
+            "wait" => (Combine::Min, Failure::Bare),
+            "waitaof" => (Combine::LeastOfEach, Failure::Bare),
             "mget" => (Combine::Elements, Failure::Bare),
             "keys" => (Combine::Keys, Failure::Bare),
             "script|exists" => (Combine::And, Failure::Bare),
@@ -132,7 +136,8 @@ impl Rule {
             | Combine::Counts
             | Combine::Greatest
             | Combine::Or
-            | Combine::Min => true,
+            | Combine::Min
+            | Combine::LeastOfEach => true,
             Combine::AllOk
             | Combine::First
             | Combine::FirstGood

@@ -53,7 +53,7 @@ const UNEXPECTED: &str = "-ERR proxy: unexpected reply of a node\r\n";
 const UNEXPECTED_WRITE: &str = "-UNCERTAIN proxy: unexpected reply of a node, the command may or may not have been executed\r\n";
 
 #[test]
-fn every_split_and_fanned_out_command_has_a_rule_or_waits_for_its_issue() {
+fn every_split_and_fanned_out_command_has_a_rule() {
     let classes = [Class::Split, Class::FanMasters];
     let without: Vec<&str> = TABLE
         .iter()
@@ -62,7 +62,27 @@ fn every_split_and_fanned_out_command_has_a_rule_or_waits_for_its_issue() {
         })
         .map(|spec| spec.name)
         .collect();
-    assert_eq!(without, ["wait", "waitaof"]);
+    assert_eq!(without, [""; 0]);
+}
+
+#[test]
+fn a4_the_least_number_of_all_is_what_is_certain() {
+    check("wait", &[":2\r\n", ":0\r\n", ":1\r\n"], ":0\r\n");
+    check(
+        "waitaof",
+        &["*2\r\n:1\r\n:0\r\n", "*2\r\n:0\r\n:2\r\n"],
+        "*2\r\n:0\r\n:0\r\n",
+    );
+    check(
+        "waitaof",
+        &["*2\r\n:1\r\n:0\r\n", "*1\r\n:0\r\n"],
+        UNEXPECTED,
+    );
+    check(
+        "wait",
+        &[":2\r\n", "-ERR timeout is negative\r\n"],
+        "-ERR timeout is negative\r\n",
+    );
 }
 
 #[test]

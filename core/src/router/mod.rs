@@ -31,6 +31,8 @@ pub enum Plan {
     Split,
     /// To every primary, merged [Q1].
     FanOut,
+    /// To every primary: how many replicas have what was written [A4].
+    Acks,
     /// Keyless: to any one primary, unchanged [K4] [K6].
     AnyPrimary,
     /// To the primary that owns the slot, though the command has no key.
@@ -106,7 +108,7 @@ pub fn plan(spec: &Spec, args: Args<'_>, keys: &mut KeyList, space: &Keyspace) -
             Plan::Reject(Reject::CrossSlot) => Plan::Split,
             other => other,
         },
-        Class::FanMasters if is_wait(spec) => Plan::Reject(Reject::NotYet),
+        Class::FanMasters if is_wait(spec) => Plan::Acks,
         Class::FanMasters => everywhere(space),
         Class::FanOne => fan_one(spec, args, space),
         // The server's own cursor, as it is.

@@ -126,6 +126,8 @@ pub struct Session {
     pub overfull_since: Timestamp,
     /// Snapshot generation by which the outstanding requests were routed; [`Self::MIXED`] if they differ [O1].
     pub sent_generation: u64,
+    /// How often primaries had been replaced when it was told last how many replicas have what it wrote, or came [A4].
+    pub primaries_replaced: u64,
     /// Outstanding requests that were refused, held, parked or sent again [O1].
     pub disturbed: u32,
     /// Outstanding requests that wait for all before them and hold all behind them [O7].
@@ -178,6 +180,7 @@ impl Session {
             reply_size: None,
             overfull_since: Timestamp::NEVER,
             sent_generation: 0,
+            primaries_replaced: 0,
             disturbed: 0,
             barriers: 0,
             closing: None,

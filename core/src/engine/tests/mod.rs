@@ -1,5 +1,6 @@
 //! Tests of the engine against nodes played by the test: what is sent where, and what each client gets.
 
+mod acks;
 mod algebra;
 mod blocking;
 mod blocking_faults;
