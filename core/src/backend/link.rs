@@ -422,7 +422,11 @@ impl Link {
     /// The request that waits at the node for as long as it takes.
     #[must_use]
     pub fn blocked(&self) -> Option<RequestKey> {
-        match self.oldest()?.owed {
+        let behind = match self.oldest()?.owed {
+            Owed::Queued { behind } => behind as usize,
+            _ => 0,
+        };
+        match self.in_flight.get(behind)?.owed {
             Owed::Blocked(request) => Some(request),
             _ => None,
         }

@@ -12,13 +12,16 @@
 //!
 //! Every primary is asked, not only those the session has written to: to know those would cost something with every write.
 //!
-//! A number is a promise. Where it cannot be kept, because a primary was replaced or a connection was lost, the client is told that
-//! instead: what was acknowledged by the former primary may be gone.
+//! A number is a promise. Where it cannot be kept, because a primary was replaced since the session came or asked last, or a connection
+//! was lost while it waited, the client is told that instead: what was acknowledged by the former primary may be gone. A primary of a
+//! cluster that is started anew without its last writes, and stays one, is not noticed, as it is not by a client of the cluster that
+//! connects again.
 
 use bytes::Buf;
 
 use super::blocking::Wait;
-use super::group::{Assembly, NewPart, keyless};
+use super::group::{Assembly, Group, NewPart, keyless};
+use super::links::LinkLoss;
 use super::request::{Extra, Launch, State};
 use super::unit::ends_of_commands;
 use super::{Engine, GroupKey, LinkKey, NodeKey, RequestKey, SessionKey};
@@ -43,6 +46,11 @@ impl Engine {
         let Some(session) = self.requests[parent].session else {
             return;
         };
+        if let Some(reason) = self.is_leaving(session) {
+            self.count_request(parent, raw.len());
+            self.hold(parent, Some(raw));
+            return self.cut_off_blocked(session, reason);
+        }
         let spec = self.requests[parent].shape.spec;
         if self.take_replaced(session) {
             return self.fail_interrupted(parent);
@@ -52,10 +60,8 @@ impl Engine {
             let text = format!("CLUSTERDOWN proxy: {uncovered} slots not covered");
             return self.fail_parent(parent, |out| write::error(out, text.as_bytes()));
         }
-        let mut decoder = RequestDecoder::default();
-        let limit = match decoder.decode(raw, &RequestLimits::DEFAULT) {
-            Ok(DecodeStep::Command { .. }) => timeout(spec, Args::new(raw, decoder.ranges())),
-            _ => None,
+        let Some(wait) = self.requests[parent].wait().copied() else {
+            return;
         };
         let Some(rule) = Rule::for_spec(spec) else {
             return self.fail_parent(parent, |out| write_not_yet(spec, out));
@@ -64,21 +70,39 @@ impl Engine {
         let parts = shards.map(|shard| keyless(shard.lowest_slot)).collect();
         let write = |_: &NewPart<'_>, out: &mut Vec<u8>| out.extend_from_slice(raw);
         let group = self.make_group(parent, parts, &write, 0, Assembly::Merge(rule));
-        let now = self.now;
-        self.requests[parent].arrival = now;
         for part in self.groups[group.index()].parts.clone() {
             let part = &mut self.requests[part];
             part.shape.launch = Launch::AcksOfNode;
-            part.arrival = now;
-            part.extra = Some(Box::new(Extra::Wait(Wait::begun(limit, now))));
+            part.extra = Some(Box::new(Extra::Wait(wait)));
         }
-        self.tell_waiting(session, true);
         self.dispatch_parts(group);
+    }
+
+    /// The turn of WAIT has come: its time runs, whatever it waits for.
+    pub(super) fn begin_acks(&mut self, parent: RequestKey, raw: Option<&[u8]>) {
+        let now = self.now;
+        let request = &mut self.requests[parent];
+        if request.extra.is_some() {
+            return;
+        }
+        let raw = raw.unwrap_or(&request.body);
+        let mut decoder = RequestDecoder::default();
+        let limit = match decoder.decode(raw, &RequestLimits::DEFAULT) {
+            Ok(DecodeStep::Command { .. }) => {
+                timeout(request.shape.spec, Args::new(raw, decoder.ranges()))
+            }
+            _ => None,
+        };
+        request.extra = Some(Box::new(Extra::Wait(Wait::begun(limit, now))));
+        request.arrival = now;
+        if let Some(session) = request.session {
+            self.tell_waiting(session, true);
+        }
     }
 
     /// Sends the part of one primary over a private link, as soon as there is one.
     pub(super) fn dispatch_acks(&mut self, key: RequestKey, raw: Option<&[u8]>) {
-        if self.is_waited_out(key) {
+        if self.is_waited_out(key) || self.is_unblocked(key) {
             return self.time_out(key);
         }
         if let Some((link, _)) = self.borrow_link(key, raw) {
@@ -134,7 +158,11 @@ impl Engine {
         if self.refusal_of(request, reply).is_some() || is_of_replica(reply) {
             return self.fail_interrupted(request);
         }
-        self.complete(request, reply, Outcome::Ok, true);
+        if reply.first() == Some(&b'-') {
+            self.fail(request, reply, Outcome::NodeError, false);
+        } else {
+            self.complete(request, reply, Outcome::Ok, true);
+        }
     }
 
     /// The node has something against the write that marks the place.
@@ -142,7 +170,7 @@ impl Engine {
         if self.refusal_of(request, objection).is_some() {
             return self.fail_interrupted(request);
         }
-        let mut text = b"ERR proxy: WAIT needs FUNCTION RESTORE at the node, which said: ".to_vec();
+        let mut text = b"ERR proxy: the node must let the proxy mark the place in its replication (FUNCTION RESTORE), but said: ".to_vec();
         text.extend_from_slice(
             objection
                 .trim_ascii_end()
@@ -155,8 +183,9 @@ impl Engine {
     }
 
     /// The link to a primary is lost. `written`: it has the question.
-    pub(super) fn on_acks_lost(&mut self, request: RequestKey, written: bool) {
-        if self.is_unblocked(request) {
+    pub(super) fn on_acks_lost(&mut self, request: RequestKey, written: bool, loss: &LinkLoss) {
+        let is_of_node = written && *loss != LinkLoss::Retired;
+        if self.is_unblocked(request) && !is_of_node {
             self.end_unblocked(request);
         } else if written {
             self.fail_interrupted(request);
@@ -181,16 +210,21 @@ impl Engine {
         std::mem::replace(known, self.primaries_replaced) != self.primaries_replaced
     }
 
-    /// All primaries have answered. Whether one of them was replaced meanwhile, so that its number says nothing.
-    pub(super) fn end_acks(&mut self, parent: RequestKey, reply: &mut Vec<u8>) {
+    /// All primaries have answered. If one of them was replaced meanwhile its number says nothing, and that is told before any other
+    /// error: what was written is known to be lost by nobody else.
+    pub(super) fn end_acks(&mut self, group: &Group, reply: &mut Vec<u8>) {
         let now = self.now;
-        let request = &mut self.requests[parent];
-        request.arrival = now;
-        request.backend_micros = 0;
-        let Some(session) = request.session else {
-            return;
+        let parent = &mut self.requests[group.parent];
+        parent.arrival = now;
+        parent.backend_micros = 0;
+        let is_interrupted = |part: &RequestKey| {
+            let told = self.requests[*part].reply.strip_prefix(b"-");
+            told.is_some_and(|told| told.starts_with(INTERRUPTED))
         };
-        if self.take_replaced(session) && reply.first() != Some(&b'-') {
+        let is_interrupted = group.parts.iter().any(is_interrupted);
+        let session = self.requests[group.parent].session;
+        let is_replaced = session.is_some_and(|session| self.take_replaced(session));
+        if is_interrupted || is_replaced {
             reply.clear();
             write::error(reply, INTERRUPTED);
         }
@@ -204,6 +238,21 @@ impl Engine {
             _ => b":0\r\n",
         };
         count.to_vec()
+    }
+
+    /// A part of `group` has failed. If it is a WAIT, no number will come of it: the others are not waited for, but for what comes at
+    /// once, as of a mistake in the request that all of them see.
+    #[cold]
+    pub(super) fn end_other_acks(&mut self, group: GroupKey) {
+        let parent = self.groups[group.index()].parent;
+        if self.requests[parent].shape.launch != Launch::Acks {
+            return;
+        }
+        for part in self.groups[group.index()].parts.clone() {
+            if !self.requests[part].is_done() {
+                self.note_unblock(part, false);
+            }
+        }
     }
 
     /// The client is to wait no longer for any of the parts [B9].

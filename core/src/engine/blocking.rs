@@ -7,6 +7,7 @@
 //!
 //! When the client is gone, so is its private link, at once: an element popped for nobody is lost.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -149,7 +150,8 @@ impl Engine {
     /// Answers as the node would when nothing has come in time.
     pub(super) fn time_out(&mut self, key: RequestKey) {
         let mut nothing = Vec::new();
-        if self.requests[key].shape.launch == Launch::AcksOfNode {
+        let launch = self.requests[key].shape.launch;
+        if matches!(launch, Launch::Acks | Launch::AcksOfNode) {
             nothing = self.no_acks(key);
         } else {
             write::null_array(&mut nothing, self.requests[key].shape.protocol);
@@ -260,6 +262,13 @@ impl Engine {
         } else {
             self.complete(request, reply, Outcome::Ok, true);
         }
+    }
+
+    /// How many clients wait at nodes: WAIT does so at several.
+    pub(super) fn blocked_clients(&self) -> usize {
+        let links = self.links.iter();
+        let waiting = links.filter_map(|(_, link)| self.requests[link.blocked()?].session);
+        waiting.collect::<BTreeSet<SessionKey>>().len()
     }
 
     /// The links over which a client waits at a node that is a primary.

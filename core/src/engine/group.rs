@@ -126,6 +126,9 @@ impl Engine {
     /// Makes the parts of a command whose turn has come. Without any topology it waits for one.
     pub(super) fn launch(&mut self, parent: RequestKey, raw: Option<&[u8]>) {
         let launch = self.requests[parent].shape.launch;
+        if launch == Launch::Acks {
+            self.begin_acks(parent, raw);
+        }
         if self.snapshot.is_empty() && launch != Launch::AtTurn {
             return self.park_unowned(parent, raw);
         }
@@ -267,6 +270,8 @@ impl Engine {
         entry.remaining -= 1;
         if entry.remaining == 0 {
             self.complete_group(group);
+        } else if reply.first() == Some(&b'-') {
+            self.end_other_acks(group);
         }
         self.after_completion(session);
     }
@@ -287,7 +292,7 @@ impl Engine {
             Assembly::Keys(_) | Assembly::Scan(_) => Outcome::Unavailable,
         };
         if self.requests[group.parent].shape.launch == Launch::Acks {
-            self.end_acks(group.parent, &mut reply);
+            self.end_acks(&group, &mut reply);
         }
         let executed = group
             .parts

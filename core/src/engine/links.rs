@@ -393,7 +393,7 @@ impl Engine {
                 return self.end_unblocked(request);
             }
             Launch::Blocking => self.note_waited(request),
-            Launch::AcksOfNode => return self.on_acks_lost(request, written),
+            Launch::AcksOfNode => return self.on_acks_lost(request, written, loss),
             // A SELECT: the keys that were watched there are not any more, and it is carried out here.
             Launch::AtTurn => return self.reroute(request),
             _ => {}

@@ -190,11 +190,7 @@ impl Engine {
             in_flight: self.requests.len(),
             parked_now: self.parked.len(),
             parked_bytes: self.parked.bytes(),
-            blocked: self
-                .links
-                .iter()
-                .filter(|(_, link)| link.is_blocked())
-                .count(),
+            blocked: self.blocked_clients(),
             private_links: self
                 .nodes
                 .iter()

@@ -42,10 +42,7 @@ impl Engine {
     }
 
     pub(super) fn unblock_request(&mut self, request: RequestKey, is_error: bool) {
-        let asked = self.now;
-        if let Some(Extra::Wait(wait)) = self.requests[request].extra.as_deref_mut() {
-            wait.unblock = Some(Unblock { is_error, asked });
-        }
+        self.note_unblock(request, is_error);
         match self.requests[request].state {
             State::Sent(link) => self.unblock_at_node(link, is_error),
             State::Waiting(link) => {
@@ -59,6 +56,14 @@ impl Engine {
             }
             State::Group(group) => self.unblock_acks(group, is_error),
             _ => self.end_unblocked(request),
+        }
+    }
+
+    /// A request is to wait no longer than [`PATIENCE`] for its node.
+    pub(super) fn note_unblock(&mut self, request: RequestKey, is_error: bool) {
+        let asked = self.now;
+        if let Some(Extra::Wait(wait)) = self.requests[request].extra.as_deref_mut() {
+            wait.unblock = Some(Unblock { is_error, asked });
         }
     }
 

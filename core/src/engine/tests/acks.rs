@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::driver::Driver;
+use super::driver::{Driver, bulk};
 use crate::engine::{LinkLoss, SessionKey};
+use crate::metrics::CloseReason;
 
 const PORTS: [u16; 3] = [7000, 7001, 7002];
 const INTERRUPTED: &str =
@@ -87,7 +88,7 @@ fn without_the_mark_no_number_is_given_a1() {
         }
         let output = driver.output(client);
         assert!(
-            output.starts_with("-ERR proxy: WAIT needs FUNCTION RESTORE"),
+            output.starts_with("-ERR proxy: the node must let the proxy"),
             "{output}"
         );
     }
@@ -160,4 +161,80 @@ fn in_a_transaction_it_is_refused_a5() {
         output.contains("'wait' is not allowed in a transaction") && output.contains("-EXECABORT"),
         "{output}"
     );
+}
+
+#[test]
+fn who_leaves_before_its_turn_does_not_wait_b6_d12() {
+    let ends: [fn(&mut Driver, SessionKey); 3] = [
+        |driver, client| driver.engine.end_session(client, CloseReason::Client),
+        |driver, client| driver.engine.note_hang_up(client),
+        |driver, _| driver.engine.drain(),
+    ];
+    for end in ends {
+        let mut driver = Driver::new();
+        let client = driver.client();
+        let node = driver.owner("k");
+        driver.send(client, "GET k");
+        driver.send(client, "WAIT 1 0");
+        end(&mut driver, client);
+        driver.reply(node, &bulk("v"));
+        assert!(driver.engine.must_close(client).is_some());
+        driver.leave(client);
+        driver.engine.check_nothing_left();
+    }
+}
+
+#[test]
+fn a_failover_is_told_before_any_other_error_a4() {
+    let mut driver = Driver::new();
+    let client = asked(&mut driver, "WAIT 1 0");
+    driver.take_over(2, 7001, 7000);
+    for port in PORTS {
+        driver.reply_where_asked(port, "+PONG\r\n-OOM no\r\n:1\r\n");
+    }
+    assert_eq!(driver.output(client), INTERRUPTED);
+    driver.send(client, "WAIT 1 0");
+    let link = driver.link_where_asked(7002);
+    driver.reply_where_asked(7000, "+PONG\r\n-NOPERM no\r\n:1\r\n");
+    driver.lose(link, LinkLoss::Closed);
+    assert_eq!(driver.output(client), INTERRUPTED);
+}
+
+#[test]
+fn one_that_fails_ends_the_others() {
+    let mut driver = Driver::new();
+    let client = asked(&mut driver, "WAIT 1 0");
+    driver.reply_where_asked(7001, "+PONG\r\n+OK\r\n");
+    driver.reply_where_asked(7002, "+PONG\r\n+OK\r\n");
+    driver.reply_where_asked(7000, "+PONG\r\n-NOPERM no\r\n:1\r\n");
+    driver.pass(Duration::from_secs(3));
+    let output = driver.output(client);
+    assert!(output.starts_with("-ERR proxy: the node must"), "{output}");
+    driver.engine.check_nothing_left();
+}
+
+#[test]
+fn one_is_unblocked_though_its_node_says_nothing_b9() {
+    let mut driver = Driver::new();
+    let client = asked(&mut driver, "WAIT 1 0");
+    assert_eq!(driver.engine.report().blocked, 1, "it is one client");
+    driver.engine.unblock(client, false);
+    driver.settle();
+    driver.pass(Duration::from_secs(3));
+    assert_eq!(driver.output(client), ":0\r\n");
+    driver.engine.check_nothing_left();
+}
+
+#[test]
+fn its_time_runs_without_a_topology_b5() {
+    let mut driver = Driver::without_topology(|_| {});
+    let client = driver.client();
+    driver.send(client, "WAIT 1 100");
+    driver.pass(Duration::from_secs(1));
+    assert_eq!(driver.output(client), ":0\r\n");
+    driver.send(client, "WAITAOF 1 0 0");
+    driver.engine.unblock(client, true);
+    driver.settle();
+    let output = driver.output(client);
+    assert!(output.starts_with("-UNBLOCKED "), "{output}");
 }
