@@ -4,9 +4,9 @@
 //! The promise is that a key present all the time is returned at least once. A position means something only at the process that
 //! gave it, and keys move between nodes, so every step looks whether both are as they were:
 //!
-//! * [`slots`]: servers that keep a table per slot are walked slot by slot. A step is a transaction, in which the node also says what
+//! * `slots`: servers that keep a table per slot are walked slot by slot. A step is a transaction, in which the node also says what
 //!   it owns; a slot whose owner has changed is walked again, and nothing else.
-//! * [`nodes`]: older servers are walked one after the other. When the layout has changed, the scan starts over.
+//! * `nodes`: older servers are walked one after the other. When the layout has changed, the scan starts over.
 //!
 //! Which of both a scan is the servers tell with the first reply. A pattern that only keys of one slot can match asks no other [S9].
 
