@@ -4,7 +4,7 @@
 
 use anyhow::{Result, ensure};
 use harness::{Conn, FaultProxy, Node, NodeOptions, Proxy, ProxyOptions, Reply, Version};
-use harness::{Load, LoadOptions, wait_until};
+use harness::{Load, LoadOptions, next_address, wait_until};
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ harness::on_full_matrix!(
     a_load_over_all_slots_is_flawless,
     a_server_started_anew_is_served_again,
     a_replica_is_not_taken,
+    the_primary_of_a_replica_is_taken_n24,
+    a_planned_failover_between_two_servers_shows_no_error_n25,
     an_address_that_another_server_takes_over,
     a_replica_made_primary_at_the_same_address,
     a_server_made_a_replica_by_hand_is_left,
@@ -46,6 +48,20 @@ fn follow(replica: &Node, primary: &Node) -> Result<()> {
     wait_until(Duration::from_secs(20), "the replica is in step", || {
         Ok(replica.info("replication", "master_link_status")? == "up")
     })
+}
+
+/// A server that says where it is: a failover has the former primary follow the address of a replica.
+fn announced(version: Version) -> Result<Node> {
+    let address = next_address()?;
+    let mut node = Node::launch(NodeOptions {
+        version,
+        cluster: false,
+        relayed: false,
+        settings: vec![("replica-announce-ip".to_owned(), address.ip().to_string())],
+        address: Some(address),
+    })?;
+    node.wait_started()?;
+    Ok(node)
 }
 
 /// Writes `key` until that is accepted; how long it took.
@@ -234,10 +250,17 @@ fn a_server_started_anew_is_served_again(version: Version) -> Result<()> {
     Ok(())
 }
 
+/// Makes `replica` one of a server that has gone since; a server does not forget whom it follows.
+fn abandon(replica: &Node) -> Result<()> {
+    let mut other = Node::standalone(replica.version())?;
+    follow(replica, &other)?;
+    other.kill()
+}
+
 /// A replica never takes the place of a server; who asks is told why.
 fn a_replica_is_not_taken(version: Version) -> Result<()> {
-    let primary = Node::standalone(version)?;
-    let replica = replica_of(&primary)?;
+    let replica = Node::standalone(version)?;
+    abandon(&replica)?;
     let mut proxy = in_front_of(replica.address()).launch()?;
     wait_until(SWITCH, "/readyz says why", || {
         let reply = proxy.get("/readyz")?;
@@ -248,6 +271,57 @@ fn a_replica_is_not_taken(version: Version) -> Result<()> {
     replica.must("REPLICAOF NO ONE")?;
     proxy.wait_ready(SWITCH)?;
     ensure!(proxy.conn()?.must("SET a 1")?.is_ok());
+    Ok(())
+}
+
+/// Pointed at a replica, the proxy finds the primary by itself; also when that is another one later, and when the replica is gone.
+fn the_primary_of_a_replica_is_taken_n24(version: Version) -> Result<()> {
+    let first = Node::standalone(version)?;
+    let second = Node::standalone(version)?;
+    let mut replica = replica_of(&first)?;
+    let proxy = in_front_of(replica.address()).start()?;
+    let mut conn = proxy.conn()?;
+    conn.must("INCR a")?;
+    ensure!(first.calls("incr")? == 1);
+    follow(&replica, &second)?;
+    wait_until(SWITCH, "the other primary is written to", || {
+        conn.must("INCR a")?;
+        Ok(second.calls("incr")? > 0)
+    })?;
+    replica.kill()?;
+    let rounds = proxy.metric("slotway_topology_refreshes_total")?;
+    wait_until(SWITCH, "it was looked for", || {
+        Ok(proxy.metric("slotway_topology_refreshes_total")? > rounds + 3.0)
+    })?;
+    conn.must("INCR a")?;
+    assert_eq!(proxy.get("/readyz")?.status, 200);
+    Ok(())
+}
+
+/// `FAILOVER`, and back.
+fn a_planned_failover_between_two_servers_shows_no_error_n25(version: Version) -> Result<()> {
+    let (first, second) = (announced(version)?, announced(version)?);
+    follow(&second, &first)?;
+    let proxy = in_front_of(first.address()).start()?;
+    let load = Load::start(proxy.address(), &LoadOptions::default())?;
+    load.wait_for(2_000)?;
+    for (old, new) in [(&first, &second), (&second, &first)] {
+        old.must("FAILOVER")?;
+        wait_until(SWITCH, "the roles are exchanged", || {
+            Ok(new.info("replication", "role")? == "master"
+                && old.info("replication", "master_link_status").is_ok())
+        })?;
+        load.wait_for(2_000)?;
+        wait_until(SWITCH, "the new primary is used", || {
+            Ok(proxy
+                .get("/topology")?
+                .body
+                .contains(&new.address().to_string()))
+        })?;
+    }
+    let report = load.stop()?;
+    report.ensure_no_violations()?;
+    ensure!(report.errors.is_empty(), "{}", report.error_summary());
     Ok(())
 }
 
@@ -304,11 +378,10 @@ fn a_replica_made_primary_at_the_same_address(version: Version) -> Result<()> {
 /// The server becomes a replica under living connections, and then a primary again: writes wait and are executed.
 fn a_server_made_a_replica_by_hand_is_left(version: Version) -> Result<()> {
     let server = Node::standalone(version)?;
-    let other = Node::standalone(version)?;
     let proxy = in_front_of(server.address()).start()?;
     let mut conn = proxy.conn()?;
     conn.must("SET a 1")?;
-    follow(&server, &other)?;
+    abandon(&server)?;
     wait_until(SWITCH, "/readyz says why", || {
         let reply = proxy.get("/readyz")?;
         Ok(reply.status == 503 && reply.body.contains("is a replica of"))
@@ -330,12 +403,11 @@ fn a_server_made_a_replica_by_hand_is_left(version: Version) -> Result<()> {
 /// What it takes is lost with the next copy of its primary's data [N17].
 fn a_replica_that_takes_writes_gets_none(version: Version) -> Result<()> {
     let server = Node::standalone(version)?;
-    let other = Node::standalone(version)?;
     server.must("CONFIG SET slave-read-only no")?;
     let proxy = in_front_of(server.address()).start()?;
     let mut conn = proxy.conn()?;
     conn.must("INCR a")?;
-    follow(&server, &other)?;
+    abandon(&server)?;
     wait_until(SWITCH, "/readyz says why", || {
         Ok(proxy.get("/readyz")?.body.contains("is a replica of"))
     })?;

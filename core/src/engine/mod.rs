@@ -43,6 +43,7 @@ mod pause;
 mod placing;
 mod private;
 mod publish;
+mod redo;
 mod refusal;
 mod replies;
 mod reply_memory;

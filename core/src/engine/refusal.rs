@@ -261,10 +261,13 @@ impl Engine {
     }
 
     /// Ends a request with the last refusal of a node: true, since it was not executed. A redirection is never shown: the client
-    /// has no cluster to follow it in.
+    /// has no cluster to follow it in. A read that was to be sent again, but had an answer, gets that.
     pub(super) fn show_refusal(&mut self, key: RequestKey) {
         let request = &mut self.requests[key];
         let mut reply = std::mem::take(&mut request.reply);
+        if !matches!(reply.first(), None | Some(b'-')) {
+            return self.complete(key, &reply, Outcome::Ok, true);
+        }
         if reply.is_empty() {
             // No node refused it: its connection was lost before it was written, and one behind it was executed meanwhile.
             reply.extend_from_slice(

@@ -115,8 +115,12 @@ impl Engine {
         }
         match entry.owed {
             Owed::Request(request) if reply.first() != Some(&b'-') => {
-                link.pop_request(&entry);
-                self.count_answer(key, request, &entry, reply.len());
+                if self.count_answer(key, request, &entry, reply.len())
+                    && self.is_to_be_redone(key, request, &entry, reply)
+                {
+                    return Ok(());
+                }
+                self.links[key.index()].pop_request(&entry);
                 self.complete(request, reply, Outcome::Ok, true);
             }
             _ => self.on_special_reply(key, entry, reply),
@@ -183,8 +187,12 @@ impl Engine {
             if asked.scripted && is_unknown_script(shape.spec, reply) {
                 return self.on_unknown_script(key, request, entry, reply);
             }
-            link.pop();
-            self.count_answer(key, request, &entry, reply.len());
+            if self.count_answer(key, request, &entry, reply.len())
+                && self.is_to_be_redone(key, request, &entry, reply)
+            {
+                return;
+            }
+            self.links[key.index()].pop();
             return self.fail(request, reply, Outcome::NodeError, true);
         };
         let node = link.node;
@@ -231,7 +239,7 @@ impl Engine {
     }
 
     /// A node has answered the request of `entry`, whose bytes are still there, with a reply of this length: counts that, how long it
-    /// took, and remembers the length for the next ones.
+    /// took, and remembers the length for the next ones. Gives whether any request of the session is held, refused or parked.
     #[inline]
     pub(super) fn count_answer(
         &mut self,
@@ -239,15 +247,18 @@ impl Engine {
         request_key: RequestKey,
         entry: &InFlight,
         length: usize,
-    ) {
+    ) -> bool {
         let request = &mut self.requests[request_key];
         let backend = self.now.micros_since(request.sent);
         request.backend_micros += backend;
         let is_slow = self.now.micros_since(request.arrival) >= self.limits.slow_micros;
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         self.reply_sizes.note(request.shape.spec, length);
+        let mut is_disturbed = false;
         if let Some(session) = request.session {
-            self.sessions[session.index()].note_reply_size(length);
+            let session = &mut self.sessions[session.index()];
+            session.note_reply_size(length);
+            is_disturbed = session.disturbed > 0;
         }
         let key = self.links[link.index()].node;
         let node = &mut self.nodes[key];
@@ -258,5 +269,6 @@ impl Engine {
         if is_slow {
             self.note_slow(link, request_key, entry);
         }
+        is_disturbed
     }
 }

@@ -110,6 +110,47 @@ fn a_refusal_that_was_overtaken_is_shown_c4() {
 }
 
 #[test]
+fn a_read_behind_a_refused_write_is_sent_again_behind_it_o4() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let owner = driver.owner("{t}a");
+    driver.send(client, "MSET {t}a 1 {t}b 1");
+    driver.send(client, "GET {t}a");
+    driver.send(client, "STRLEN {t}a");
+    let refusal = "-TRYAGAIN Multiple keys request during rehashing of slot\r\n";
+    driver.reply(owner, &format!("{refusal}{}", bulk("0")));
+    assert_eq!(
+        driver.requests(owner).len(),
+        3,
+        "the fate of STRLEN is open"
+    );
+    driver.reply(owner, ":1\r\n");
+    driver.pass(Duration::from_millis(5));
+    assert_eq!(
+        driver.requests(owner)[3..],
+        ["MSET {t}a 1 {t}b 1", "GET {t}a", "STRLEN {t}a"]
+    );
+    driver.reply(owner, &format!("+OK\r\n{}:1\r\n", bulk("1")));
+    let expected = format!("+OK\r\n{}:1\r\n", bulk("1"));
+    assert_eq!(driver.output(client), expected);
+}
+
+#[test]
+fn a_read_between_a_refused_write_and_an_executed_one_keeps_its_answer_o4() {
+    let mut driver = Driver::new();
+    let client = driver.client();
+    let owner = driver.owner("{t}a");
+    driver.send(client, "MSET {t}a 1 {t}b 1");
+    driver.send(client, "GET {t}a");
+    driver.send(client, "SET {t}a 2");
+    let refusal = "-TRYAGAIN Multiple keys request during rehashing of slot\r\n";
+    let replies = format!("{refusal}{}+OK\r\n", bulk("0"));
+    driver.reply(owner, &replies);
+    assert_eq!(driver.output(client), replies);
+    assert_eq!(driver.requests(owner).len(), 3, "nothing is sent again");
+}
+
+#[test]
 fn requests_on_other_keys_do_not_wait() {
     let mut driver = Driver::new();
     let client = driver.client();
@@ -285,14 +326,11 @@ fn a_redirection_is_never_shown() {
     let client = driver.client();
     let node = driver.owner("k");
     driver.send(client, "SET k 1");
-    driver.send(client, "GET k");
-    driver.reply(node, &format!("-ASK 7629 127.0.0.1:7001\r\n{}", bulk("0")));
+    driver.send(client, "INCR k");
+    driver.reply(node, "-ASK 7629 127.0.0.1:7001\r\n:2\r\n");
     assert_eq!(
         driver.output(client),
-        format!(
-            "-TRYAGAIN proxy: slot 7629 is moving, command not executed\r\n{}",
-            bulk("0")
-        )
+        "-TRYAGAIN proxy: slot 7629 is moving, command not executed\r\n:2\r\n"
     );
 }
 

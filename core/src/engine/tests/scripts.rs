@@ -114,19 +114,19 @@ fn all_of_a_pipeline_keep_their_order_x1() {
     driver.engine.check_nothing_left();
 }
 
-/// [O4]: sent now it would run behind the GET that came after it.
+/// [O4]: sent now it would run behind the INCR that came after it.
 #[test]
 fn an_overtaken_script_is_not_sent_again_x1() {
     let mut driver = Driver::new();
     let (client, node) = setting(&mut driver);
     evalsha(&mut driver, client);
-    driver.send(client, "GET k");
+    driver.send(client, "INCR k");
     driver.send(client, "GET {k}2");
     let before = driver.requests(node).len();
-    driver.reply(node, &[NOSCRIPT, &bulk("1"), &bulk("2")].concat());
+    driver.reply(node, &[NOSCRIPT, ":1\r\n", &bulk("2")].concat());
     assert_eq!(
         driver.output(client),
-        [NOSCRIPT, &bulk("1"), &bulk("2")].concat()
+        [NOSCRIPT, ":1\r\n", &bulk("2")].concat()
     );
     assert_eq!(driver.requests(node).len(), before);
     driver.engine.check_nothing_left();

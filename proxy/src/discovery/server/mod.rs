@@ -7,9 +7,11 @@
 //!                                                                             else the first
 //! ```
 //!
-//! A replica is never taken: writes would fail there, and reads may be old. While there is nothing better, the snapshot stands; but a
-//! server that a quorum of Sentinels has replaced, or that says that it follows another one, is left at once, though there may be no
-//! other yet: what it would still be written would be lost [N17].
+//! A replica is never taken: writes would fail there, and reads may be old. If what is configured is one, the primary that it names is
+//! asked, and taken if it is one [N24]: after `FAILOVER` or a `REPLICAOF` by hand nobody needs to change anything. Sentinels are the only
+//! ones to say who it is where there are some. While there is nothing better, the snapshot stands; but a server that a quorum of
+//! Sentinels has replaced, or that says that it follows another one, is left at once, though there may be no other yet: what it would
+//! still be written would be lost [N17].
 
 mod name;
 mod probe;
@@ -24,8 +26,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use slotway_core::slot::{SLOT_COUNT, Slot};
 use slotway_core::topology::{
-    Address, Hint, Node, NodeId, NodeState, RefreshReason, Role, Snapshot, SnapshotBuilder,
-    TooManyNodes,
+    Address, Hint, Node, NodeState, RefreshReason, Role, Snapshot, SnapshotBuilder, TooManyNodes,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
@@ -49,6 +50,9 @@ const LINK_AGE_MAX: Duration = Duration::from_secs(2);
 const LEAVE_AFTER: Duration = Duration::from_millis(100);
 /// Rounds without an answer before that is logged.
 const FAILURES_LOGGED: u64 = 3;
+
+/// Why a server is left that says so of itself.
+const DEMOTED: &str = "the server in use follows another one now: clients wait";
 
 type Answer = (Address, Instant, Result<(ControlLink, Probe), QueryError>);
 
@@ -157,13 +161,22 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         let addresses = self.whereabouts.find(in_trouble, &mut self.throttle).await;
         let questions = self.questions(addresses);
         let answers = self.hear(questions).await;
-        let now = Instant::now();
-        self.last_round = Some(now);
-        let Some(answers) = answers else {
+        let Some(mut answers) = answers else {
+            self.last_round = Some(Instant::now());
             self.status.count_request(RefreshReason::Sentinel);
             self.wish = Some(RefreshReason::Sentinel);
             return;
         };
+        let followed = self.followed(&answers);
+        if !followed.is_empty() {
+            if self.is_demoted(&answers) {
+                self.leave(DEMOTED);
+            }
+            let questions = self.questions(followed);
+            answers.extend(self.hear(questions).await.unwrap_or_default());
+        }
+        let now = Instant::now();
+        self.last_round = Some(now);
         let result = self.apply(answers, now);
         let failures = self.status.consecutive_failures();
         self.status.count_round(reason, result);
@@ -187,8 +200,6 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
                 (position, (address, opened, result))
             });
         }
-        // Those of addresses that are not asked any more.
-        self.idle.clear();
         tasks
     }
 
@@ -214,24 +225,23 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     fn apply(&mut self, answers: Vec<Answer>, now: Instant) -> RefreshResult {
         let current = self.snapshot.load_full();
         let in_use = current.nodes().first();
-        let is_in_use = |node: &Node| in_use.is_some_and(|other| other.id == node.id);
         let mut primaries = Vec::new();
         let mut trouble = None;
         let mut answered = false;
-        let mut is_demoted = false;
+        // Those of addresses that were not asked any more.
+        self.idle.clear();
+        let is_demoted = self.is_demoted(&answers);
         for (address, opened, result) in answers {
             match result {
                 Ok((link, probe)) => {
                     answered = true;
                     let objection = self.whereabouts.objection(&address, &probe.standing);
                     if let Some(objection) = objection {
-                        is_demoted |= matches!(probe.standing, Standing::ReplicaOf(_))
-                            && is_in_use(&node(address, probe));
                         // Another server may answer there by now: it is met by a new connection only.
                         trouble = Some(objection);
                     } else {
                         self.idle.insert(address.clone(), (link, opened));
-                        primaries.push(node(address, probe));
+                        primaries.push(node(address, &probe));
                     }
                 }
                 Err(error) => {
@@ -244,7 +254,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         if primaries.is_empty() {
             self.leave_replaced();
             if is_demoted {
-                self.leave("the server in use follows another one now: clients wait");
+                self.leave(DEMOTED);
             }
             return self.without_primary(answered, trouble, now);
         }
@@ -266,6 +276,26 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         }
         self.publish(Arc::new(snapshot));
         RefreshResult::Changed
+    }
+
+    /// Whom else to ask before it is said that there is no primary.
+    fn followed(&self, answers: &[Answer]) -> Vec<Address> {
+        let current = self.snapshot.load();
+        let in_use = current.nodes().first();
+        self.whereabouts
+            .followed(answers, in_use.map(|node| &node.address))
+    }
+
+    /// Whether the server in use says that it is a replica.
+    fn is_demoted(&self, answers: &[Answer]) -> bool {
+        let current = self.snapshot.load();
+        let in_use = current.nodes().first();
+        answers.iter().any(|(address, _, answer)| match answer {
+            Ok((_, probe)) if matches!(probe.standing, Standing::ReplicaOf(_)) => {
+                in_use.is_some_and(|in_use| in_use.id == probe.node_id(address))
+            }
+            _ => false,
+        })
     }
 
     /// Has nobody use the server in use any more if enough Sentinels name another one.
@@ -356,10 +386,9 @@ fn best(primaries: &[Node], in_use: Option<&Node>) -> usize {
 }
 
 /// A server as a node: its run id is its name, so that what was known of it ends with it.
-fn node(address: Address, probe: Probe) -> Node {
-    let id = probe.run_id.unwrap_or_else(|| address.to_string());
+fn node(address: Address, probe: &Probe) -> Node {
     Node {
-        id: NodeId::new(&id),
+        id: probe.node_id(&address),
         address,
         hostname: None,
         role: Role::Primary,
@@ -389,7 +418,7 @@ mod tests {
             run_id: Some(run_id.to_owned()),
             standing: Standing::Primary,
         };
-        node(address.parse().unwrap(), probe)
+        node(address.parse().unwrap(), &probe)
     }
 
     #[test]

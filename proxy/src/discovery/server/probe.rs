@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use slotway_core::resp::Value;
-use slotway_core::topology::Address;
+use slotway_core::topology::{Address, NodeId};
 use tokio::time::timeout;
 
 use super::super::link::{ControlLink, QueryError, shown, text, whole};
@@ -26,6 +26,16 @@ pub(super) struct Probe {
     /// New with every start; `None` if it does not tell.
     pub(super) run_id: Option<String>,
     pub(super) standing: Standing,
+}
+
+impl Probe {
+    /// What a server that is no node of a cluster is known by: its run id, so that what was known of it ends with it.
+    pub(super) fn node_id(&self, address: &Address) -> NodeId {
+        match &self.run_id {
+            Some(run_id) => NodeId::new(run_id),
+            None => NodeId::new(&address.to_string()),
+        }
+    }
 }
 
 /// Asks the server at `address`, over `idle` if that still works, else over a new connection, which is returned. After any error it

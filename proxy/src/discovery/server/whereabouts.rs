@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use slotway_core::config::UpstreamConfig;
 use slotway_core::topology::Address;
-use slotway_core::topology::sentinel::Choice;
+use slotway_core::topology::sentinel::{Choice, is_out_of_reach};
 use tokio::time::Instant;
 
 use super::super::throttle::Throttle;
+use super::Answer;
 use super::name::Name;
 use super::probe::Standing;
 use crate::sentinels::{SentinelSettings, Sentinels};
@@ -112,12 +113,39 @@ impl Whereabouts {
         }
     }
 
+    /// Whom else to ask: if all that answered are replicas, the primaries that they name [N24]; if nobody did, the server `in_use`, which
+    /// was found in this way. Where there are Sentinels nobody else says who it is.
+    pub(super) fn followed(&self, answers: &[Answer], in_use: Option<&Address>) -> Vec<Address> {
+        if matches!(self.0, Kind::Sentinels(_)) {
+            return Vec::new();
+        }
+        let mut followed = Vec::new();
+        if answers.iter().all(|(.., answer)| answer.is_err()) {
+            followed.extend(in_use.cloned());
+        }
+        for (address, _, answer) in answers {
+            let Ok((_, probe)) = answer else { continue };
+            match &probe.standing {
+                Standing::Primary => return Vec::new(),
+                Standing::ReplicaOf(primary) => {
+                    let primary = primary.parse().ok();
+                    followed.extend(primary.filter(|primary| !is_out_of_reach(primary, address)));
+                }
+                Standing::Member => {}
+            }
+        }
+        followed.sort_unstable();
+        followed.dedup();
+        followed.retain(|primary| answers.iter().all(|(address, ..)| address != primary));
+        followed
+    }
+
     /// Why the server that answers at `address` is not taken.
     pub(super) fn objection(&self, address: &Address, standing: &Standing) -> Option<String> {
         Some(match (standing, &self.0) {
             (Standing::Primary, _) => return None,
             (Standing::ReplicaOf(primary), Kind::Name(_)) => format!(
-                "the server at {address} is a replica of {primary}: point upstream.server at a server that takes writes, or make this one a primary (REPLICAOF NO ONE)"
+                "the server at {address} is a replica of {primary}, where no primary answers: start that one, make this one a primary (REPLICAOF NO ONE), or point upstream.server at a server that takes writes"
             ),
             (Standing::ReplicaOf(primary), Kind::Sentinels(_)) => format!(
                 "the Sentinels name {address}, which is a replica of {primary}: a failover is under way, or they watch the wrong server"
