@@ -27,7 +27,7 @@ fn the_corpus_has_every_command() -> Result<()> {
 }
 
 /// What is off by default is on, and a slow machine does not show in the log.
-const SETTINGS: &str = "[log]\nslow_time = \"1h\"\n[[listener]]\ntracking = true\n";
+const SETTINGS: &str = "[log]\nslow_time = \"1h\"\n[[listener]]\ntracking = true\nmonitor = true\n";
 
 fn corpus_in_resp2_on_a_cluster(version: Version) -> Result<()> {
     compare_with_cluster(version, false)

@@ -1,4 +1,4 @@
-//! `exceptions.txt`: where the replies of the proxy may differ from those of a server, and why; and `not_yet.txt`.
+//! `exceptions.txt`: where the replies of the proxy may differ from those of a server, and why.
 
 use super::lines::words;
 use super::rules::Rule;
@@ -65,41 +65,28 @@ fn is_at(place: Place, name: &str) -> bool {
     }
 }
 
-/// Both lists.
+/// The list.
 #[derive(Debug)]
-pub(super) struct Exceptions {
-    list: Vec<Exception>,
-    not_yet: Vec<(String, Words)>,
-}
+pub(super) struct Exceptions(Vec<Exception>);
 
 impl Exceptions {
-    /// Reads the lists.
+    /// Reads the list.
     pub(super) fn load() -> Result<Self> {
-        let mut list = Vec::new();
-        for line in content("exceptions.txt")? {
-            list.push(Exception::parse(&line).with_context(|| format!("exceptions.txt: {line}"))?);
-        }
-        let mut not_yet = Vec::new();
-        for line in content("not_yet.txt")? {
-            let (places, pattern) = line
-                .split_once(" | ")
-                .with_context(|| format!("not_yet.txt: {line}"))?;
-            not_yet.push((places.trim().to_owned(), words(pattern)?));
-        }
-        Ok(Self { list, not_yet })
-    }
-
-    /// Whether the proxy does not offer the command there yet.
-    pub(super) fn is_not_yet(&self, place: Place, line: &Words) -> bool {
-        self.not_yet
-            .iter()
-            .any(|(places, pattern)| is_at(place, places) && fits(pattern, line))
+        let path = data("exceptions.txt");
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let parse =
+            |line: &str| Exception::parse(line).with_context(|| format!("exceptions.txt: {line}"));
+        Ok(Self(lines.map(parse).collect::<Result<_>>()?))
     }
 
     /// Whether the difference of two whole replies is a known one.
     pub(super) fn excuse(&self, place: Place, line: &Words, server: &[u8], proxy: &[u8]) -> bool {
         let fitting = self
-            .list
+            .0
             .iter()
             .filter(|one| one.applies(place) && fits(&one.pattern, line));
         for exception in fitting {
@@ -119,24 +106,13 @@ impl Exceptions {
                 .into_iter();
             places.any(|place| one.applies(place))
         };
-        self.list
+        self.0
             .iter()
             .filter(could)
             .filter(|one| one.uses.get() == 0 && !one.rule.is_for_chance())
             .map(|one| one.text.as_str())
             .collect()
     }
-}
-
-/// The lines of a list, without comments.
-fn content(name: &str) -> Result<Vec<String>> {
-    let path = data(name);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let lines = text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(lines.map(str::to_owned).collect())
 }
 
 /// Whether the line begins with the words of the pattern, in which `*` stands for any bytes, `...` for any words, and `$` for the end
