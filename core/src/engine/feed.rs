@@ -63,10 +63,15 @@ impl Engine {
 
     /// The subscription of the topic at `node` is over, or never was, and nobody asked for its end.
     fn lose_place(&mut self, key: TopicKey, node: NodeKey) {
+        // What it was to take over comes from another node yet.
+        let handovers = &self.subscriptions.registry[key].handovers;
+        let mut handovers = handovers.iter().filter(|handover| !handover.is_over());
+        let is_new = handovers.any(|handover| handover.to == node);
         let Some(place) = self.subscriptions.registry.remove_place(key, node) else {
             return;
         };
         let is_missed = match place.state {
+            PlaceState::On if is_new => false,
             // It was to follow a node that had said the end of it: since then nobody has told what was published.
             PlaceState::Wanted(_) | PlaceState::Asked => {
                 let mut places = self.subscriptions.registry[key].places().iter();
@@ -87,7 +92,7 @@ impl Engine {
 
     /// As [`Self::close_subscribers`], for those whose listeners say such a thing about what they miss. The others are not told that the
     /// topic is subscribed to at another node.
-    fn end_subscribers(&mut self, key: TopicKey, is_such: impl Fn(PubSubGap) -> bool) {
+    pub(super) fn end_subscribers(&mut self, key: TopicKey, is_such: impl Fn(PubSubGap) -> bool) {
         let subscribers: Vec<SessionKey> = self.subscriptions.registry[key].subscribers().to_vec();
         // From the end of the list: each leaves it.
         for session in subscribers.into_iter().rev() {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::{Engine, NodeKey, TopicKey};
 use crate::backend::Owed;
-use crate::pubsub::{Handover, KEYSPACE, Kind, Source, Stage, Topic};
+use crate::local::PubSubGap;
+use crate::pubsub::{Handover, KEYSPACE, Kind, PlaceState, Source, Stage, Topic};
 use crate::resp::write;
 
 /// As long as the cluster may take to pass a message on from one node to all.
 const OVERLAP: Duration = Duration::from_millis(100);
 
-/// What is kept and remembered meanwhile in one worker; beyond it, the new node counts at once.
+/// What is kept and remembered meanwhile in one worker; who has a topic that takes it beyond that may have missed messages.
 const MOST_BYTES: usize = 16 << 20;
 
 impl Engine {
@@ -20,11 +21,13 @@ impl Engine {
         if self.subscriptions.registry[key].subscribers().is_empty() {
             return self.cancel_handovers(key, |_, _| true);
         }
+        self.leave_overtaken(key);
         self.cancel_handovers(key, |topic, handover| {
-            let has = |node| topic.place(node).is_some();
             let is_other = handover.source == Source::Cluster && Some(handover.to) != home;
-            let is_left = !handover.is_over() && !topic.is_on(handover.from);
-            is_other || is_left || !has(handover.to)
+            let has_both = topic.is_on(handover.from) && topic.place(handover.to).is_some();
+            // The new node counts: what is left is to know what has been handed on already.
+            let is_past = handover.is_over() && topic.is_on(handover.to);
+            !is_past && (is_other || !has_both)
         });
         let topic = &self.subscriptions.registry[key];
         if let (Some(from), Some(to)) = (topic.source, home)
@@ -54,6 +57,25 @@ impl Engine {
             .collect();
         for (from, to) in successors {
             self.begin_handover(key, Source::Own, from, to);
+        }
+    }
+
+    /// Ends handovers of the topic to nodes that are to lose it again before they count: `from` still does, and what they have said it
+    /// will bring. They are not heard any more, so that their own messages do not pass to yet another node at the same time.
+    fn leave_overtaken(&mut self, key: TopicKey) {
+        let is_overtaken = |handover: &&Handover| {
+            let to = handover.to;
+            handover.source == Source::Own && !handover.is_over() && !self.nodes[to].primary
+        };
+        let handovers = self.subscriptions.registry[key].handovers.iter();
+        let overtaken: Vec<NodeKey> = handovers.filter(is_overtaken).map(|it| it.to).collect();
+        for to in overtaken {
+            let place = self.subscriptions.registry[key].place(to);
+            if place.is_some_and(|place| place.owed == 0) {
+                self.subscriptions.registry.remove_place(key, to);
+            } else if place.is_some_and(|place| place.state != PlaceState::Leaving) {
+                self.end_at(key, to);
+            }
         }
     }
 
@@ -110,10 +132,11 @@ impl Engine {
             let later = self.now.after(OVERLAP);
             let next = match (handover.stage, handover.source) {
                 (Stage::Joining, Source::Cluster) if has_said(to) => Stage::Early(later),
-                // Nobody else had these messages before it.
-                (Stage::Joining, Source::Own) if has_said(to) => Stage::Late(self.now),
                 (Stage::Early(until), _) if until <= self.now => Stage::Marking,
-                (Stage::Marking, _) if has_said(to) => Stage::Late(later),
+                // Of its own messages nobody had any before it; `from` has them as soon as it has what was written.
+                (Stage::Joining, Source::Own) | (Stage::Marking, _) if has_said(to) => {
+                    Stage::Late(later)
+                }
                 (Stage::Late(until), _) if until <= self.now => Stage::Closing,
                 (Stage::Closing, _) if has_said(from) => Stage::Tail(later),
                 (Stage::Tail(until), _) if until <= self.now => Stage::Ending,
@@ -132,7 +155,7 @@ impl Engine {
             handover.stage = next;
             match next {
                 Stage::Marking | Stage::Ending => self.mark(key, to),
-                Stage::Late(_) if handover.source == Source::Cluster => handover.note_mark(),
+                Stage::Late(_) => handover.note_mark(),
                 Stage::Closing => self.mark(key, from),
                 Stage::Tail(_) => self.switch(key, index),
                 _ => {}
@@ -177,30 +200,35 @@ impl Engine {
             true => Source::Own,
             false => Source::Cluster,
         };
-        let mut handovers = topic.handovers.iter_mut();
-        let is_about = |handover: &Handover| {
+        let concerned = |handover: &&mut Handover| {
             handover.source == source && [handover.from, handover.to].contains(&node)
         };
-        let Some(index) = handovers.position(|handover| is_about(handover)) else {
-            return false;
-        };
-        let handover = &mut topic.handovers[index];
-        let bytes = handover.bytes();
+        let (mut is_concerned, mut is_told) = (false, true);
         let mut told = Vec::new();
-        let mut is_told = false;
-        if node == handover.from {
-            if !handover.is_over() {
-                told = handover.bring(frame);
-                is_told = true;
-            }
-        } else if !handover.take(frame) {
-            is_told = handover.is_over();
-            if !is_told {
-                handover.keep(frame);
+        // A node may be about to pass on what it has just taken over: that comes first.
+        for is_first in [true, false] {
+            let handovers = topic.handovers.iter_mut().filter(concerned);
+            for handover in handovers.filter(|it| (it.to == node) == is_first) {
+                is_concerned = true;
+                let bytes = handover.bytes();
+                if handover.to == node {
+                    is_told &= !handover.take(frame);
+                    if is_told && !handover.is_over() {
+                        handover.keep(frame);
+                        is_told = false;
+                    }
+                } else if handover.is_over() {
+                    is_told = false;
+                } else {
+                    told = handover.bring(frame);
+                }
+                self.subscriptions.handover_bytes += handover.bytes();
+                self.subscriptions.handover_bytes -= bytes;
             }
         }
-        self.subscriptions.handover_bytes += handover.bytes();
-        self.subscriptions.handover_bytes -= bytes;
+        if !is_concerned {
+            return false;
+        }
         for frame in told {
             self.hand_to_all(key, &frame);
         }
@@ -208,11 +236,27 @@ impl Engine {
             self.hand_to_all(key, frame);
         }
         if self.subscriptions.handover_bytes > MOST_BYTES {
-            self.switch(key, index);
-            self.forget_handover(key, index);
-            self.place(key);
+            self.give_up_handovers(key);
         }
         true
+    }
+
+    /// The topic takes too much memory while it passes on: whatever counts next, what is forgotten now may be missed or come twice.
+    fn give_up_handovers(&mut self, key: TopicKey) {
+        self.end_subscribers(key, |gap| gap == PubSubGap::Close);
+        if !self.subscriptions.registry.contains(key) {
+            return;
+        }
+        let topic = &self.subscriptions.registry[key];
+        for index in 0..topic.handovers.len() {
+            let topic = &self.subscriptions.registry[key];
+            let handover = &topic.handovers[index];
+            if !handover.is_over() && topic.is_on(handover.to) {
+                self.switch(key, index);
+            }
+        }
+        self.cancel_handovers(key, |_, _| true);
+        self.place(key);
     }
 
     /// Whether both are one node, at two addresses.

@@ -245,7 +245,7 @@ impl Engine {
     }
 
     /// Sends what ends the subscription at `node`.
-    fn end_at(&mut self, key: TopicKey, node: NodeKey) {
+    pub(super) fn end_at(&mut self, key: TopicKey, node: NodeKey) {
         let Some(feed) = self.feed_of(node) else {
             return;
         };

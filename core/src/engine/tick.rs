@@ -43,7 +43,9 @@ impl Engine {
     /// Whether it is time to look at all links. Clients that wait have one each: with very many of them, not in every tick, for
     /// nothing about links depends on a few milliseconds.
     fn looks_at_links(&mut self) -> bool {
-        let shortest = self.limits.node_timeout.min(self.limits.demoted_timeout);
+        let limits = &self.limits;
+        let of_nodes = limits.node_timeout.min(limits.demoted_timeout);
+        let shortest = of_nodes.min(limits.request_timeout);
         let pause = shortest / LINK_LOOKS;
         let looks = self.links.len() <= FEW_LINKS || self.now.since(self.links_seen) >= pause;
         if looks {

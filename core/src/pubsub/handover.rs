@@ -100,15 +100,20 @@ impl Handover {
             return Vec::new();
         };
         self.bytes -= frame.len();
+        let early = match self.stage {
+            Stage::Joining => self.kept.len(),
+            _ => self.early,
+        };
         self.early -= usize::from(position < self.early);
         self.kept.remove(position);
         if self.source == Source::Cluster {
             return Vec::new();
         }
-        // A replica tells in the order of its primary: it does not tell of what was before.
+        // A replica tells in the order of its primary: it does not tell of what was before. What is early it has told.
         let before: Vec<_> = self.kept.drain(..position).collect();
+        self.early -= position.min(self.early);
         self.bytes -= before.iter().map(|frame| frame.len()).sum::<usize>();
-        before
+        before.into_iter().skip(early).collect()
     }
 
     /// `to` brings a message: whether `from` has brought it.
@@ -139,9 +144,13 @@ impl Handover {
         matches!(self.stage, Stage::Tail(_) | Stage::Ending)
     }
 
-    /// `to` has said its mark. What `from` brought before `to` was there, and `to` has not, it never will.
+    /// `to` has said its mark. What `from` brought before `to` was there, and `to` has not, it never will; of its own messages it may,
+    /// for then it was not waited for what it had to say.
     pub fn note_mark(&mut self) {
         self.early = self.kept.len();
+        if self.source == Source::Own {
+            return;
+        }
         let forgotten: u32 = self.brought[0].drain().map(|(_, count)| count).sum();
         self.bytes -= forgotten as usize * REMEMBERED_BYTES;
     }
@@ -218,10 +227,22 @@ mod tests {
     #[test]
     fn a_replica_tells_in_the_order_of_its_primary_u9() {
         let mut handover = handover(Source::Own);
+        handover.stage = Stage::Late(Timestamp::ZERO);
         for frame in [b"a", b"b", b"c"] {
             say(&mut handover, frame);
         }
         assert_eq!(texts(&handover.bring(b"b")), ["a"]);
         assert_eq!(texts(&handover.take_rest()), ["c"]);
+    }
+
+    #[test]
+    fn what_was_said_before_the_mark_is_not_told_again_u9() {
+        let mut handover = handover(Source::Own);
+        for frame in [b"a", b"b", b"c"] {
+            say(&mut handover, frame);
+        }
+        assert!(handover.bring(b"b").is_empty());
+        handover.note_mark();
+        assert!(handover.take_rest().is_empty());
     }
 }

@@ -69,6 +69,8 @@ pub(super) struct Driver {
     pub(super) next_client_id: u32,
     /// They are new enough for CLIENT INFO.
     pub(super) tells_addresses: bool,
+    /// The node that was at the first port is at the second one.
+    pub(super) moved: Option<(u16, u16)>,
 }
 
 impl Driver {
@@ -104,6 +106,7 @@ impl Driver {
             now: Timestamp::ZERO,
             next_client_id: 100,
             tells_addresses: false,
+            moved: None,
         }
     }
 
@@ -534,7 +537,9 @@ impl Driver {
                     self.engine.on_link_read(link, b":1\r\n");
                 }
                 "CLUSTER MYID" => {
-                    let id = node_id(connection.port);
+                    let is_moved = |(_, to): &(u16, u16)| *to == connection.port;
+                    let moved = self.moved.filter(is_moved);
+                    let id = node_id(moved.map_or(connection.port, |(from, _)| from));
                     self.engine.on_link_read(link, bulk(&id).as_bytes());
                 }
                 command => connection.commands.push(command.to_owned()),

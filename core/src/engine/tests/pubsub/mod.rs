@@ -2,6 +2,7 @@
 
 mod choices;
 mod commands;
+mod handover;
 mod nodes;
 mod placing;
 mod random;

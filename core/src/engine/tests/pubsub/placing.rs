@@ -1,12 +1,9 @@
 //! Subscriptions that are at every primary, and those that follow a slot.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::engine::LinkLoss;
-use crate::engine::tests::driver::node_id;
-use crate::slot::{SLOT_COUNT, Slot};
-use crate::topology::{Address, Hint, Node, NodeId, NodeState, Role, Snapshot, SnapshotBuilder};
+use crate::slot::Slot;
+use crate::topology::Hint;
 
 #[test]
 fn keyspace_notifications_come_from_every_primary_u9() {
@@ -301,47 +298,4 @@ fn the_end_of_a_sharded_channel_may_be_refused_before_the_kernel_takes_what_is_b
                 .ends_with(&ack("ssubscribe", "{c}", 1))
         );
     }
-}
-
-/// Nodes 7003 and 7004 have taken over what 7001 and 7002 had, which follow them.
-fn failed_over() -> Snapshot {
-    let mut builder = SnapshotBuilder::new();
-    let nodes = [7000, 7003, 7004, 7001, 7002].map(|port: u16| {
-        let followed = matches!(port, 7001 | 7002).then_some(port + 2);
-        let node = Node {
-            id: NodeId::new(&node_id(port)),
-            address: Address::new("127.0.0.1", port),
-            hostname: None,
-            role: followed.map_or(Role::Primary, |_| Role::Replica),
-            primary_id: followed.map(|port| NodeId::new(&node_id(port))),
-            state: NodeState::Ok,
-            link_connected: true,
-            config_epoch: u64::from(port),
-        };
-        builder.add_node(node).unwrap()
-    });
-    for slot in (0..SLOT_COUNT).filter_map(Slot::new) {
-        let shard = usize::from(slot.get() / (SLOT_COUNT / 3 + 1));
-        builder.assign(slot, nodes[shard]);
-    }
-    builder.build(2)
-}
-
-#[test]
-fn a_node_and_the_one_that_it_follows_now_do_not_both_tell_of_a_key_u9() {
-    let mut driver = Driver::new();
-    let client = driver.client();
-    let channel = "__keyevent@0__:set";
-    subscribe(&mut driver, client, &format!("SUBSCRIBE {channel}"));
-    driver.engine.set_snapshot(Arc::new(failed_over()));
-    driver.settle();
-    let event = message(channel, "k");
-    driver.say(7001, event.as_bytes());
-    assert_eq!(driver.output(client), event, "its successor is asked");
-    // The other one is not there yet: so all stay where they are.
-    driver.say(7003, ack("subscribe", channel, 1).as_bytes());
-    for port in [7001, 7003, 7002] {
-        driver.say(port, event.as_bytes());
-    }
-    assert_eq!(driver.output(client), event.repeat(2), "each shard once");
 }
