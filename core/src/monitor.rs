@@ -16,6 +16,8 @@ pub struct Origin {
     pub unix_micros: u64,
     /// Address of the client.
     pub client: SocketAddr,
+    /// The database that it is in.
+    pub database: u16,
 }
 
 /// Appends the line of a command, its line end included: a simple string in all protocol versions. Passwords are left out [Z7].
@@ -25,7 +27,11 @@ pub fn write_line(out: &mut Vec<u8>, origin: Origin, spec: &Spec, args: Args<'_>
         origin.unix_micros % 1_000_000,
     );
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "+{seconds}.{micros:06} [0 {}]", origin.client);
+    let _ = write!(
+        out,
+        "+{seconds}.{micros:06} [{} {}]",
+        origin.database, origin.client
+    );
     let mut hidden = match spec.id {
         id::AUTH => usize::MAX,
         _ => 0,
@@ -89,10 +95,11 @@ mod tests {
         let origin = Origin {
             unix_micros: 1_339_518_083_007_412,
             client: SocketAddr::from(([127, 0, 0, 1], 60866)),
+            database: 11,
         };
         write_line(&mut out, origin, spec, args);
         let line = String::from_utf8(out).unwrap();
-        let line = line.strip_prefix("+1339518083.007412 [0 127.0.0.1:60866] ");
+        let line = line.strip_prefix("+1339518083.007412 [11 127.0.0.1:60866] ");
         line.unwrap().strip_suffix("\r\n").unwrap().to_owned()
     }
 

@@ -1,6 +1,5 @@
 //! Commands the proxy answers itself, at their turn in the session.
 
-use super::input::HandOver;
 use super::{Engine, SessionKey};
 use crate::command::Spec;
 use crate::local::{self, LocalOutcome};
@@ -48,11 +47,7 @@ impl Engine {
         }
         self.keep_scratch(reply);
         if matches!(outcome, LocalOutcome::PauseChanged) {
-            let was_inspected = self.inspects;
-            self.set_pause(env.pause());
-            if self.inspects && !was_inspected {
-                self.hand_over = HandOver::Interrupted;
-            }
+            self.adopt_pause(&*env);
         }
         if matches!(outcome, LocalOutcome::ReplyThenClose) {
             self.end_session(session, CloseReason::Quit);

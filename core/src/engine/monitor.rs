@@ -115,14 +115,18 @@ impl Engine {
             return;
         }
         let mut lines = std::mem::take(&mut self.monitor.lines);
-        let origin = Origin {
+        let mut origin = Origin {
             unix_micros: state.env.unix_micros(),
             client: state.client.remote,
+            database: state.client.database,
         };
         let is_broken = state.transaction.as_ref().is_some_and(|it| it.broken);
         if spec.id == id::EXEC && !is_broken {
             self.for_each_queued(key, |spec, args| {
                 note(&mut lines, origin, spec, args);
+                if spec.id == id::SELECT {
+                    origin.database = database(args).unwrap_or(origin.database);
+                }
             });
         }
         note(&mut lines, origin, spec, args);
@@ -177,6 +181,11 @@ fn visit_first(raw: &[u8], visit: &mut impl FnMut(&Spec, Args<'_>)) -> usize {
         visit(spec, args);
     }
     len
+}
+
+/// Where SELECT leads to.
+fn database(args: Args<'_>) -> Option<u16> {
+    std::str::from_utf8(args.get(1)?).ok()?.parse().ok()
 }
 
 /// Writes the line of a command, if it is one that is shown.

@@ -3,9 +3,10 @@
 //! What was taken before goes on, and clients that wait at nodes wait no longer than they said. A session that has met a command that
 //! waits takes nothing behind it, and is read no further.
 
+use super::input::HandOver;
 use super::{Engine, SessionKey};
 use crate::command::{Spec, id};
-use crate::local::Pause;
+use crate::local::{Environment, Pause};
 use crate::time::Timestamp;
 
 impl Engine {
@@ -33,6 +34,15 @@ impl Engine {
                 self.mark_unsettled(key);
             }
             self.mark_session_dirty(key);
+        }
+    }
+
+    /// A client of this worker has changed the pause. What it has sent behind that is looked at from there on.
+    pub(super) fn adopt_pause(&mut self, env: &dyn Environment) {
+        let was_inspected = self.inspects;
+        self.set_pause(env.pause());
+        if self.inspects && !was_inspected && self.hand_over == HandOver::None {
+            self.hand_over = HandOver::Interrupted;
         }
     }
 

@@ -358,7 +358,7 @@ impl Engine {
             let outcome = local::answer(command.spec, args, &mut state.client, &*env, reply);
             match outcome {
                 LocalOutcome::ReplyThenClose => self.end_session(session, CloseReason::Quit),
-                LocalOutcome::PauseChanged => self.set_pause(env.pause()),
+                LocalOutcome::PauseChanged => self.adopt_pause(&*env),
                 LocalOutcome::Monitor => {
                     write::error(reply, b"ERR MONITOR isn't allowed for DENY BLOCKING client");
                 }

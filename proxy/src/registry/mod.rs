@@ -145,26 +145,33 @@ impl ClientRegistry {
         self.clients.is_empty()
     }
 
-    /// Shows every client once. `visit` must not change the registry: part of it is locked meanwhile.
+    /// Shows every client once, but for those that are being closed. `visit` must not change the registry: part of it is locked meanwhile.
     pub fn for_each(&self, visit: &mut dyn FnMut(&ClientRow<'_>)) {
         let now = self.now();
-        self.clients
-            .iter()
+        let clients = self.clients.iter();
+        clients
+            .filter(|record| !record.entry.is_killed())
             .for_each(|record| visit(&record.row(now)));
     }
 
     /// Shows one client, under the same condition; false if it is not there.
     pub fn with(&self, id: u64, visit: &mut dyn FnMut(&ClientRow<'_>)) -> bool {
         let record = self.clients.get(&id);
+        let record = record.filter(|record| !record.entry.is_killed());
         if let Some(record) = &record {
             visit(&record.row(self.now()));
         }
         record.is_some()
     }
 
-    /// Has a client closed; false if it is not there.
+    /// Has a client closed; false if it is not there, or somebody else was first. Nothing that it sends from now on is taken.
     pub fn kill(&self, id: u64) -> bool {
-        let worker = self.clients.get(&id).map(|record| record.entry.worker);
+        if self.teller.get().is_none() {
+            return false;
+        }
+        let record = self.clients.get(&id);
+        let alive = record.filter(|record| !record.entry.killed.swap(true, Ordering::AcqRel));
+        let worker = alive.map(|record| record.entry.worker);
         worker.is_some_and(|worker| self.tell(worker, ClientOrder::Kill(id)))
     }
 

@@ -24,6 +24,8 @@ pub struct ClientEntry {
     last_command: AtomicU16,
     pub(super) waits: AtomicBool,
     pub(super) monitors: AtomicBool,
+    /// Somebody has it closed: nothing it sends counts any more.
+    pub(super) killed: AtomicBool,
     input_bytes: AtomicU64,
     output_bytes: AtomicU64,
 }
@@ -47,6 +49,7 @@ impl ClientEntry {
             last_command: AtomicU16::new(0),
             waits: AtomicBool::new(false),
             monitors: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
         }
@@ -56,6 +59,13 @@ impl ClientEntry {
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether the client is to be closed: whoever asked for that was told that it is, maybe by another worker.
+    #[inline]
+    #[must_use]
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
     }
 
     /// The client has sent something. `now` counts from [`ClientRegistry::start`].

@@ -101,13 +101,16 @@ fn a_touch_ends_idleness_but_not_age() {
 fn an_order_reaches_the_clients_worker() {
     let registry = ClientRegistry::new();
     registry.insert(&client(1), 4, 1);
-    assert!(!registry.kill(1), "no workers yet");
+    registry.insert(&client(2), 4, 1);
+    assert!(!registry.kill(2), "no workers yet");
     let (sender, receiver) = mpsc::channel();
     let tell = move |worker, order| sender.send((worker, order)).unwrap();
     assert!(registry.set_teller(5, tell));
-    assert!(registry.kill(1));
-    assert_eq!(receiver.try_recv(), Ok((4, ClientOrder::Kill(1))));
-    assert!(!registry.kill(2), "no such client");
+    assert!(registry.kill(2));
+    assert!(!registry.kill(2), "once is enough");
+    assert!(!registry.with(2, &mut |_| {}), "it is shown to nobody");
+    assert_eq!(receiver.try_recv(), Ok((4, ClientOrder::Kill(2))));
+    assert!(!registry.kill(3), "no such client");
     assert!(receiver.try_recv().is_err());
     assert!(!registry.unblock(1, true), "it does not wait");
     registry.note_waits(1, true);

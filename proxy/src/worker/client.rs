@@ -132,9 +132,11 @@ fn poll_end(shared: &Shared, key: SessionKey, cx: &mut Context<'_>) -> Option<Cl
             Poll::Pending => {}
         }
     }
+    let killed = client.entry.is_killed().then_some(CloseReason::Killed);
     client
         .io
         .stop
+        .or(killed)
         .or_else(|| shared.engine.borrow().must_close(key))
 }
 

@@ -2,7 +2,7 @@
 
 use super::driver::{Driver, bulk, encode};
 use crate::engine::SessionKey;
-use crate::local::ListenerSettings;
+use crate::local::{Databases, ListenerSettings};
 use crate::metrics::CloseReason;
 
 /// A client that monitors, and has been told so.
@@ -179,4 +179,26 @@ fn u15_lines_of_other_workers_are_shown_and_a_gap_is_not_hidden() {
     driver.engine.disconnect_monitors();
     let reason = driver.engine.must_close(watcher);
     assert_eq!(reason, Some(CloseReason::OutputLimit));
+}
+
+#[test]
+fn u15_the_database_of_the_client_is_shown() {
+    let mut driver = Driver::new();
+    let databases = Databases {
+        count: 16,
+        refusal: "ERR DB index is out of range".into(),
+    };
+    let watcher = monitor(&mut driver);
+    let (client, _) = driver.client_choosing(Some(databases));
+    for command in ["SELECT 3", "GET k"] {
+        driver.send(client, command);
+    }
+    let output = driver.output(watcher);
+    let ends = [
+        r#" [0 127.0.0.1:6379] "SELECT" "3""#,
+        r#" [3 127.0.0.1:6379] "GET" "k""#,
+    ];
+    for (line, end) in output.split_terminator("\r\n").zip(ends) {
+        assert!(line.ends_with(end), "{line}");
+    }
 }

@@ -151,6 +151,17 @@ fn u15_a_command_behind_client_pause_waits_too() {
 }
 
 #[test]
+fn u15_a_command_behind_client_pause_in_a_transaction_waits_too() {
+    let mut driver = Driver::new();
+    let (client, node) = (admin(&mut driver), driver.owner("k"));
+    let commands = ["MULTI", "CLIENT PAUSE 100 WRITE", "EXEC", "SET k v"];
+    driver.send_raw(client, &commands.map(encode).concat());
+    assert!(driver.requests(node).is_empty());
+    driver.pass(100 * MILLISECOND);
+    assert_eq!(driver.requests(node), ["SET k v"]);
+}
+
+#[test]
 fn u15_what_a_paused_client_sends_takes_no_more_memory_than_one_read() {
     let mut driver = Driver::new();
     let client = driver.client();
