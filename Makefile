@@ -60,12 +60,13 @@ bench: ## load through slotway, HAProxy, twemproxy and straight, with all target
 	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	    $(if $(ONLY),--only $(ONLY)) $(if $(SERVER),--server $(SERVER))
 
-lint: ## formatting, clippy, documentation, generated files and the table of scenarios, with warnings denied
+lint: ## formatting, clippy, documentation, generated files, the table of scenarios and the patches of mutations, with warnings denied
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	python3 scripts/generate_commands.py --check
 	python3 scripts/check_scenarios.py
+	scripts/mutations.sh --check
 
 bench-instructions: ## counts the instructions of the request path and compares with benches/instructions.toml (WRITE=1 rewrites it)
 	runner="$$(scripts/fetch-gungraun.sh)" && GUNGRAUN_RUNNER="$$runner" scripts/instructions.py $(if $(WRITE),--write)

@@ -5,6 +5,7 @@
 #   scripts/mutations.sh             prints a table: which seed notices what, and what it says
 #   scripts/mutations.sh --write     puts the table into tests/mutations/README.md, too
 #   scripts/mutations.sh a.patch b.patch
+#   scripts/mutations.sh --check     only whether every patch applies to the tree as it is; takes a second
 #
 # A directory given as SCRATCH, outside the tree, is kept, and with it what was built there.
 # Fails if a patch does not apply, does not compile, or is not noticed within RUNS seeds of STEPS steps, from SEED on.
@@ -15,14 +16,25 @@ cd "$ROOT"
 
 SEED=${SEED:-1} STEPS=${STEPS:-3000} RUNS=${RUNS:-20000}
 README=tests/mutations/README.md
-WRITE="" PATCHES=() MISSED=()
+WRITE="" CHECK="" PATCHES=() MISSED=()
 for argument in "$@"; do
     case "$argument" in
         --write) WRITE=yes ;;
+        --check) CHECK=yes ;;
         *) PATCHES+=("$argument") ;;
     esac
 done
 [ "${#PATCHES[@]}" -gt 0 ] || PATCHES=(tests/mutations/*.patch)
+
+# Or git would take paths for those of a repository around the tree, and skip them.
+export GIT_CEILING_DIRECTORIES
+GIT_CEILING_DIRECTORIES=$(dirname "$ROOT")
+STALE=()
+for patch in "${PATCHES[@]}"; do
+    git apply --check "$patch" || STALE+=("$patch")
+done
+[ "${#STALE[@]}" = 0 ] || die "do not apply, bring them up to date: ${STALE[*]}"
+[ -z "$CHECK" ] || exit 0
 
 if [ -z "${SCRATCH:-}" ]; then
     SCRATCH=$(mktemp -d)
@@ -58,9 +70,6 @@ try() {
     [ -n "$seed" ]
 }
 
-for patch in "${PATCHES[@]}"; do
-    git -C "$TREE" apply --check "$ROOT/$patch" || die "$patch does not apply: bring it up to date"
-done
 printf '%s\n' '| mutation | what is broken | caught by seed | violation |' '|---|---|---|---|' | tee "$SCRATCH/table"
 for patch in "${PATCHES[@]}"; do
     try "$patch" >"$SCRATCH/row" || MISSED+=("$patch")

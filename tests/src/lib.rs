@@ -62,6 +62,9 @@ pub use servers::{Version, repository_root, tool};
 pub use service::{SERVICE, Sentinel, Service, ServiceOptions};
 pub use wait::{wait_some, wait_until};
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 /// Number of hash slots of a cluster.
 pub const SLOT_COUNT: u16 = 16_384;
 
@@ -79,9 +82,32 @@ pub fn slot_of(key: &[u8]) -> u16 {
 /// A key of the given slot, distinct for each `n`: `{tag}:n` with a tag found by search.
 #[must_use]
 pub fn key_in_slot(slot: u16, n: usize) -> String {
-    let mut tag = 0_u32;
-    while slot_of(tag.to_string().as_bytes()) != slot {
-        tag += 1;
-    }
+    let tag = TAGS.with_borrow_mut(|tags| tags.of(slot));
     format!("{{{tag}}}:{n}")
+}
+
+thread_local! {
+    static TAGS: RefCell<Tags> = RefCell::default();
+}
+
+/// The first number in each slot, as far as any was looked for: a search takes milliseconds.
+#[derive(Default)]
+struct Tags {
+    tried: u32,
+    found: BTreeMap<u16, u32>,
+}
+
+impl Tags {
+    fn of(&mut self, slot: u16) -> u32 {
+        loop {
+            if let Some(tag) = self.found.get(&slot) {
+                return *tag;
+            }
+            let tag = self.tried;
+            self.found
+                .entry(slot_of(tag.to_string().as_bytes()))
+                .or_insert(tag);
+            self.tried += 1;
+        }
+    }
 }

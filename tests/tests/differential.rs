@@ -26,6 +26,9 @@ fn the_corpus_has_every_command() -> Result<()> {
     ensure_all_commands_are_called()
 }
 
+/// How often a server looks, in Hz, whose time to wait is over: what waits in vain for 10 ms is not to wait for 100.
+const HZ: (&str, &str) = ("hz", "250");
+
 /// What is off by default is on, and a slow machine does not show in the log.
 const SETTINGS: &str = "[log]\nslow_time = \"1h\"\n[[listener]]\ntracking = true\nmonitor = true\n";
 
@@ -38,7 +41,10 @@ fn corpus_in_resp3_on_a_cluster(version: Version) -> Result<()> {
 }
 
 fn compare_with_cluster(version: Version, resp3: bool) -> Result<()> {
-    let cluster = Cluster::new(version).replicas(0).start()?;
+    let cluster = Cluster::new(version)
+        .replicas(0)
+        .setting(HZ.0, HZ.1)
+        .start()?;
     let proxy = Proxy::new(&cluster).config(SETTINGS).start()?;
     Comparison::new(&one_server(version)?, &proxy, resp3)?.run()
 }
@@ -68,7 +74,7 @@ fn one_server(version: Version) -> Result<Node> {
         version,
         cluster: false,
         relayed: false,
-        settings: [("databases", "1"), ("slowlog-log-slower-than", "-1")]
+        settings: [("databases", "1"), ("slowlog-log-slower-than", "-1"), HZ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
         address: None,

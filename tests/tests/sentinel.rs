@@ -129,6 +129,7 @@ fn a_former_primary_that_comes_back_as_one_gets_no_write(version: Version) -> Re
         Ok(conn.line("SET while 1")?.is_ok())
     })?;
     ensure!(started.elapsed() < SWITCH);
+    service.ask_often()?;
     old.thaw()?;
     // It takes itself for the primary until the Sentinels tell it otherwise.
     let mut other = proxy.conn()?;
@@ -165,6 +166,7 @@ fn a_former_primary_gets_no_write_while_the_new_one_cannot_be_reached(
     wait_until(SWITCH, "the proxy knows that", || {
         Ok(proxy.log().contains("the Sentinels name another primary"))
     })?;
+    service.ask_often()?;
     old.thaw()?;
     let mut clients = (0..20).map(|_| proxy.conn()).collect::<Result<Vec<_>>>()?;
     for client in &mut clients {

@@ -21,15 +21,20 @@ const TYPES: [&str; 9] = [
     "none",
 ];
 
-/// Put in the place of every argument that is no key, one at a time. No number is so small that as a time it would pass meanwhile.
-const SENSELESS: [&[u8]; 6] = [
+/// Put in the place of every argument that is no key, one at a time, and with them [`NUMBER`].
+const SENSELESS: [&[u8]; 5] = [
     b"",
     b"\x00\xff\r\n*1\r\n",
     b"abc",
     b"-1",
     b"99999999999999999999",
-    b"10000",
 ];
+
+/// A number that is not so small that as a time it would pass meanwhile.
+const NUMBER: &[u8] = b"10000";
+
+/// The same for `CLIENT PAUSE`, which is over when the next command is answered.
+const PAUSE_MS: &[u8] = b"50";
 
 /// The variants of the lines of a family, those of one line together.
 pub(super) fn of_family(family: &Family, commands: &[Command]) -> Vec<Vec<Words>> {
@@ -73,7 +78,7 @@ fn of_line(line: &Words, fitting: &str) -> Vec<Words> {
         .skip(1)
         .filter(|(_, word)| !is_key(word))
     {
-        for senseless in SENSELESS {
+        for senseless in SENSELESS.into_iter().chain([number(line)]) {
             let mut variant = base.clone();
             variant[at] = senseless.to_vec();
             variants.push(variant);
@@ -84,6 +89,14 @@ fn of_line(line: &Words, fitting: &str) -> Vec<Words> {
     }
     variants.push([base, vec![key_of("extra")]].concat());
     variants
+}
+
+fn number(line: &Words) -> &'static [u8] {
+    let words = line.iter().map(Vec::as_slice).take(2);
+    match words.eq([b"CLIENT".as_slice(), b"PAUSE"]) {
+        true => PAUSE_MS,
+        false => NUMBER,
+    }
 }
 
 fn key_of(kind: &str) -> Vec<u8> {

@@ -103,7 +103,7 @@ impl Sizes {
         new_clients: 600,
         new_per_second: 300,
         pipelined: 100_000,
-        quiet: Duration::from_secs(1),
+        quiet: Duration::from_millis(300),
         disturbed: Duration::from_secs(2),
         lasting: Duration::from_secs(2),
     };
