@@ -192,6 +192,9 @@ impl Engine {
             let tracking = links.filter(|(_, link)| link.tracks.is_some()).count();
             assert_eq!(node.tracking, tracking, "those of sessions that track keys");
             assert!(private + tracking <= self.limits.private_links);
+            let listed = self.trackers.links.values().flatten();
+            let listed = listed.filter(|link| self.links[link.index()].node == key);
+            assert_eq!(tracking, listed.count(), "each is listed for its session");
             let idle = node.idle.iter().flatten();
             let mut listed: Vec<LinkKey> = idle.map(|(_, link)| *link).collect();
             listed.sort_unstable();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::databases::{is_rarely_used, missing_database};
 use super::nodes::Place;
+use super::private::is_full;
 use super::request::{Launch, Retry, State};
 use super::resend::UNCERTAIN;
 use super::{Action, Engine, LinkKey, NodeKey, RequestKey};
@@ -40,6 +41,12 @@ pub enum LinkLoss {
     Handshake(HandshakeFailure),
     /// The node has left the topology and owes nothing.
     Retired,
+}
+
+/// How long a node is left alone after an attempt when so many before it have failed.
+pub(super) fn reconnect_pause(failures: u32) -> Duration {
+    let pause = RECONNECT_PAUSE.0.saturating_mul(1 << failures.min(16));
+    pause.min(RECONNECT_PAUSE.1)
 }
 
 /// What a request finds where it is to go.
@@ -271,6 +278,8 @@ impl Engine {
         let missing_database = missing_database(&loss);
         if !is_refused && missing_database.is_none() {
             self.note_loss(node, &loss);
+        } else if is_tracking && is_full(&loss) {
+            self.note_full_for_tracking(node);
         }
         let link = &mut self.links[key.index()];
         if link.passage.take().is_some()
@@ -355,10 +364,7 @@ impl Engine {
             let pause = if is_locked_out {
                 AUTHENTICATION_PAUSE
             } else {
-                RECONNECT_PAUSE
-                    .0
-                    .saturating_mul(1 << entry.failures.min(16))
-                    .min(RECONNECT_PAUSE.1)
+                reconnect_pause(entry.failures)
             };
             entry.failures += 1;
             entry.login_refused = is_locked_out;

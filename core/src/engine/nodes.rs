@@ -47,6 +47,9 @@ pub(crate) struct Node {
     pub(crate) private_opening: usize,
     /// How many links there are of sessions that track keys.
     pub(crate) tracking: usize,
+    /// How many of those it had no room for, one after the other, and when the next one is tried.
+    pub(crate) tracking_refusals: u32,
+    pub(crate) tracking_retry_at: Timestamp,
     /// The connection that asks whether it still answers, while it is silent on the others [HL2].
     pub(crate) probe: Option<LinkKey>,
     /// The connection that has subscriptions.
@@ -84,6 +87,8 @@ impl Node {
             private: 0,
             private_opening: 0,
             tracking: 0,
+            tracking_refusals: 0,
+            tracking_retry_at: Timestamp::ZERO,
             probe: None,
             feed: None,
             probed_at: None,

@@ -8,6 +8,8 @@
 //! [`tracking_links`]: super::tracking_links
 //! [`invalidation`]: super::invalidation
 
+use std::collections::HashMap;
+
 use slab::Slab;
 
 use super::dispatch::BULK_LINKS;
@@ -21,7 +23,7 @@ use crate::merge::Rule;
 use crate::metrics::Outcome;
 use crate::resp::{Args, write};
 use crate::session::Session;
-use crate::session::tracking::{Mode, Tracker, Tracking};
+use crate::session::tracking::{Mode, Notice, Tracker, Tracking};
 use crate::time::Timestamp;
 
 /// What goes before a request that is to be remembered, or not to be, in one piece with it.
@@ -35,6 +37,8 @@ const NOTHING: &[u8] = b"*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$2\r\nON\r\n";
 #[derive(Debug, Default)]
 pub(super) struct Trackers {
     pub(super) places: Slab<SessionKey>,
+    /// The links that each of them has.
+    pub(super) links: HashMap<SessionKey, Vec<LinkKey>>,
     /// When it was last looked whether those who hear of all keys do so.
     pub(super) linked: Timestamp,
 }
@@ -42,6 +46,16 @@ pub(super) struct Trackers {
 impl Trackers {
     pub(super) fn sessions(&self) -> Vec<SessionKey> {
         self.places.iter().map(|(_, session)| *session).collect()
+    }
+
+    /// The link is not one of this session any more.
+    pub(super) fn forget_link(&mut self, session: SessionKey, link: LinkKey) {
+        if let Some(links) = self.links.get_mut(&session) {
+            links.retain(|other| *other != link);
+            if links.is_empty() {
+                self.links.remove(&session);
+            }
+        }
     }
 }
 
@@ -131,9 +145,14 @@ impl Engine {
             return;
         };
         let place = tracker.place.take();
-        let held = tracker.held_bytes;
-        tracker.held.clear();
-        (tracker.held_bytes, tracker.flush, tracker.flush_behind) = (0, false, None);
+        // What others track is still told to it.
+        tracker
+            .held
+            .retain(|(_, notice)| matches!(notice, Notice::Redirected(_)));
+        let kept = tracker.held.iter().map(|(_, notice)| notice.keys().len());
+        let kept: usize = kept.sum();
+        let held = std::mem::replace(&mut tracker.held_bytes, kept) - kept;
+        (tracker.flush, tracker.flush_behind) = (false, None);
         session.reply_bytes -= held;
         self.reply_bytes -= held;
         self.unread_bytes -= held;
@@ -175,11 +194,10 @@ impl Engine {
     #[cold]
     pub(super) fn own_index(&self, key: SessionKey) -> usize {
         let tracker = self.sessions[key.index()].tracker.as_ref();
-        let own = match tracker.and_then(|tracker| tracker.place) {
-            Some(place) => BULK_LINKS + place as usize,
-            None => key.index() % BULK_LINKS,
-        };
-        self.limits.links_per_node + own
+        match tracker.and_then(|tracker| tracker.place) {
+            Some(place) => self.tracking_index(place as usize),
+            None => self.limits.links_per_node + key.index() % BULK_LINKS,
+        }
     }
 
     /// How often what its client is to be told, and CLIENT CACHING, count among what calls for the slow path of the session.

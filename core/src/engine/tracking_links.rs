@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::dispatch::BULK_LINKS;
-use super::links::{LinkLoss, Route};
+use super::links::{LinkLoss, Route, reconnect_pause};
 use super::nodes::Place;
 use super::private::is_full;
 use super::silence::{PING, PROBE_INTERVAL};
@@ -44,7 +44,10 @@ impl Engine {
         let Some(session) = self.trackers.places.get(number).copied() else {
             return Route::Full;
         };
-        if !self.has_room_for_tracking(node, protocol) {
+        if self.nodes[node].tracking_retry_at > self.now {
+            return Route::Full;
+        }
+        if !self.has_room_for_tracking(node, protocol, number) {
             return Route::Full;
         }
         let receiver = match protocol {
@@ -66,18 +69,19 @@ impl Engine {
         Route::Coming(self.add_tracking_link(place, link))
     }
 
-    fn has_room_for_tracking(&self, node: NodeKey, protocol: Protocol) -> bool {
+    /// A receiver that is there already has its room.
+    fn has_room_for_tracking(&self, node: NodeKey, protocol: Protocol, number: usize) -> bool {
         let node = &self.nodes[node];
         let needed = match protocol {
-            Protocol::Resp2 => 2,
-            Protocol::Resp3 => 1,
+            Protocol::Resp2 if node.link(self.receiver_place(number)).is_none() => 2,
+            Protocol::Resp2 | Protocol::Resp3 => 1,
         };
         node.private + node.tracking + needed <= self.limits.private_links
     }
 
     /// The number of the connection that gets what the node has to say; opened if there is none.
     fn receiver(&mut self, node: NodeKey, session: SessionKey, number: usize) -> Option<i64> {
-        let place = Place::new(0, Protocol::Resp3, self.tracking_index(number));
+        let place = self.receiver_place(number);
         match self.nodes[node].link(place) {
             Some(key) => {
                 let link = &self.links[key.index()];
@@ -97,7 +101,12 @@ impl Engine {
     fn add_tracking_link(&mut self, place: Place, link: Link) -> LinkKey {
         let node = &mut self.nodes[link.node];
         let address = node.address.clone();
+        let session = link.tracks.as_ref().map(|tracks| tracks.session);
         let link = LinkKey::from_index(self.links.insert(link));
+        if let Some(session) = session {
+            let links = self.trackers.links.entry(session).or_default();
+            links.push(link);
+        }
         node.tracking += 1;
         node.set_link(place, link);
         self.actions.push_back(Action::Connect { link, address });
@@ -106,6 +115,8 @@ impl Engine {
 
     /// A link is through its handshake, in which the node was asked to track keys.
     pub(super) fn on_tracking_ready(&mut self, key: LinkKey) {
+        let node = self.links[key.index()].node;
+        self.nodes[node].tracking_refusals = 0;
         let tracks = self.links[key.index()].tracks.as_ref();
         let Some(tracks) = tracks.filter(|tracks| tracks.command.is_some()) else {
             return;
@@ -130,6 +141,7 @@ impl Engine {
         let node = link.node;
         self.nodes[node].tracking -= 1;
         let session = tracks.session;
+        self.trackers.forget_link(session, key);
         let state = self.sessions.get_mut(session.index());
         let Some(tracker) = state.and_then(|state| state.tracker.as_mut()) else {
             return;
@@ -153,9 +165,10 @@ impl Engine {
     /// Closes a link that its session does not use any more when it owes nothing.
     fn let_go(&mut self, key: LinkKey) {
         let link = &mut self.links[key.index()];
-        if link.tracks.take().is_none() {
+        let Some(tracks) = link.tracks.take() else {
             return;
-        }
+        };
+        self.trackers.forget_link(tracks.session, key);
         let node = &mut self.nodes[link.node];
         node.tracking -= 1;
         node.detach(key);
@@ -277,19 +290,36 @@ impl Engine {
         session: SessionKey,
         is_meant: impl Fn(&Link) -> bool,
     ) -> Vec<LinkKey> {
-        let links = self.links.iter().filter(|(_, link)| {
-            let tracks = link.tracks.as_ref();
-            tracks.is_some_and(|tracks| tracks.session == session) && is_meant(link)
-        });
-        links.map(|(index, _)| LinkKey::from_index(index)).collect()
+        let links = self.trackers.links.get(&session).into_iter().flatten();
+        let meant = links.filter(|link| is_meant(&self.links[link.index()]));
+        meant.copied().collect()
     }
 
-    fn tracking_index(&self, number: usize) -> usize {
-        self.limits.links_per_node + BULK_LINKS + number
+    /// The node had no room for a link of a session that tracks keys: it is left alone for a while, longer each time.
+    pub(super) fn note_full_for_tracking(&mut self, node: NodeKey) {
+        let entry = &mut self.nodes[node];
+        // Links refused in one go are one refusal.
+        if entry.tracking_retry_at <= self.now {
+            let pause = reconnect_pause(entry.tracking_refusals);
+            entry.tracking_refusals = entry.tracking_refusals.saturating_add(1);
+            entry.tracking_retry_at = self.now.after(pause.mul_f64(0.75 + self.rng.f64() / 2.0));
+        }
+    }
+
+    /// Where the links are over which the session with this number sends what its client asks.
+    pub(super) fn tracking_index(&self, number: usize) -> usize {
+        self.limits.links_per_node + BULK_LINKS + 2 * number
+    }
+
+    /// Where its receiver is. That is no link for requests: one in RESP3 may yet be sent while the session speaks RESP2, or the other way
+    /// round.
+    fn receiver_place(&self, number: usize) -> Place {
+        Place::new(0, Protocol::Resp3, self.tracking_index(number) + 1)
     }
 
     /// The number among those that track keys of the session whose links have this index.
-    pub(super) const fn tracker_at(&self, index: usize) -> Option<usize> {
-        index.checked_sub(self.limits.links_per_node + BULK_LINKS)
+    pub(super) fn tracker_at(&self, index: usize) -> Option<usize> {
+        let behind = index.checked_sub(self.limits.links_per_node + BULK_LINKS)?;
+        Some(behind / 2)
     }
 }

@@ -153,7 +153,10 @@ fn check_prefixes(existing: &[Vec<u8>], given: &[&[u8]]) -> Result<(), Vec<u8>> 
         ];
         Err(parts.concat())
     };
-    for (index, prefix) in given.iter().enumerate() {
+    let Some(index) = first_overlapping(existing, given) else {
+        return Ok(());
+    };
+    if let Some(prefix) = given.get(index) {
         if let Some(other) = existing.iter().find(|other| overlap(prefix, other)) {
             return collision(prefix, "an existing prefix", other);
         }
@@ -163,6 +166,32 @@ fn check_prefixes(existing: &[Vec<u8>], given: &[&[u8]]) -> Result<(), Vec<u8>> 
         }
     }
     Ok(())
+}
+
+/// The first of `given` that overlaps with one of `existing` or with one given behind it. There may be very many: sorted, what a prefix
+/// overlaps with stands before it, and each of those begins the next.
+fn first_overlapping(existing: &[Vec<u8>], given: &[&[u8]]) -> Option<usize> {
+    let existing = existing.iter().map(|prefix| (prefix.as_slice(), None));
+    let given = given.iter().enumerate();
+    let given = given.map(|(index, prefix)| (*prefix, Some(index)));
+    let mut sorted: Vec<(&[u8], Option<usize>)> = existing.chain(given).collect();
+    sorted.sort_unstable();
+    // What begins the prefix looked at, each with the first given one up to there.
+    let mut beginnings: Vec<(&[u8], Option<usize>)> = Vec::new();
+    let mut first: Option<usize> = None;
+    for (prefix, index) in sorted {
+        while beginnings
+            .pop_if(|(other, _)| !prefix.starts_with(other))
+            .is_some()
+        {}
+        let before = beginnings.last().map(|(_, lowest)| *lowest);
+        let lowest = index.into_iter().chain(before.flatten()).min();
+        if before.is_some() {
+            first = first.into_iter().chain(lowest).min();
+        }
+        beginnings.push((prefix, lowest));
+    }
+    first
 }
 
 pub(super) fn caching(call: &mut Call<'_>) {
@@ -237,4 +266,47 @@ fn flags(tracking: Option<&Tracking>) -> Vec<&'static str> {
     flags.extend(tracking.no_loop.then_some("noloop"));
     flags.extend(tracking.broken.then_some("broken_redirect"));
     flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn very_many_prefixes_are_checked_soon_n2() {
+        let given: Vec<String> = (0..200_000).map(|number| format!("{number:06}:")).collect();
+        let mut given: Vec<&[u8]> = given.iter().map(String::as_bytes).collect();
+        assert_eq!(check_prefixes(&[], &given), Ok(()));
+        given.push(b"199999:a");
+        let error = check_prefixes(&[], &given).unwrap_err();
+        let error = String::from_utf8(error).unwrap();
+        assert!(
+            error.starts_with(
+                "ERR Prefix '199999:' overlaps with another provided prefix '199999:a'."
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_first_overlap_is_named_n2() {
+        let check = |existing: &[&str], given: &[&str]| {
+            let existing: Vec<Vec<u8>> = existing.iter().map(|it| it.as_bytes().to_vec()).collect();
+            let given: Vec<&[u8]> = given.iter().map(|it| it.as_bytes()).collect();
+            first_overlapping(&existing, &given)
+        };
+        assert_eq!(
+            check(&["a", ""], &[]),
+            None,
+            "the existing ones are as they are"
+        );
+        assert_eq!(check(&["a", "b"], &["c", "d"]), None);
+        assert_eq!(check(&["a"], &["c", "ab"]), Some(1));
+        assert_eq!(check(&["ab"], &["c", "a"]), Some(1));
+        assert_eq!(check(&[""], &["c"]), Some(0));
+        assert_eq!(check(&[], &["x", "ab", "a", "abc"]), Some(1));
+        assert_eq!(check(&[], &["abc", "x", "a", "ab"]), Some(0));
+        assert_eq!(check(&["a"], &["a"]), Some(0));
+        assert_eq!(check(&[], &["q", "q"]), Some(0));
+    }
 }

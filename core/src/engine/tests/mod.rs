@@ -28,6 +28,7 @@ mod slow;
 mod soft_limit;
 mod topology;
 mod tracking;
+mod tracking_faults;
 mod transaction;
 mod unit;
 mod upload;
