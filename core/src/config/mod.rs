@@ -20,6 +20,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod upstream;
 mod value;
 
 use std::net::SocketAddr;
@@ -71,8 +72,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// At least one listener; no two of the same address.
     pub listeners: Vec<ListenerConfig>,
-    /// What is behind the proxy.
-    pub upstream: UpstreamConfig,
+    /// What is behind the proxy: at least one. Of several, each has a name of its own and a listener.
+    pub upstreams: Vec<UpstreamConfig>,
     /// Bounds of queues, frames and waiting times.
     pub limits: LimitsConfig,
     /// What is logged and how.
@@ -86,6 +87,8 @@ pub struct Config {
 pub struct ListenerConfig {
     /// Address to bind; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Which of [`Config::upstreams`] its clients use.
+    pub upstream: usize,
     /// Password that clients must give.
     pub requirepass: Option<Secret>,
     /// Address told to cluster-aware clients instead of the one they connected to.
@@ -116,9 +119,11 @@ pub struct ListenerConfig {
     pub tracking: bool,
 }
 
-/// The cluster or the server behind the proxy and how to talk to it.
+/// A cluster or a server behind the proxy and how to talk to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
+    /// What it is called; always there if there are several.
+    pub name: Option<String>,
     /// Nodes of the cluster to start from; at least one, unless there is a `server` or a `sentinel`.
     pub seeds: Vec<Address>,
     /// The one server that has all keys, by its address.

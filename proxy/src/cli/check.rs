@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use slotway_core::config::{Config, reference};
+use slotway_core::config::{Config, UpstreamConfig, reference};
+use slotway_core::topology::Address;
 
 use super::RunArgs;
 use super::load::load;
@@ -28,29 +29,44 @@ fn summarize(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         } else {
             "no password"
         };
-        writeln!(out, "  listens on  {}, {password}", listener.listen)?;
-    }
-    let seeds = config.upstream.seeds.iter().map(ToString::to_string);
-    match (&config.upstream.server, &config.upstream.sentinel) {
-        (Some(server), _) => writeln!(out, "  server      {server}")?,
-        (None, Some(sentinel)) => {
-            let addresses = sentinel.addresses.iter().map(ToString::to_string);
-            let addresses = addresses.collect::<Vec<_>>().join(", ");
-            writeln!(
-                out,
-                "  sentinels   {addresses}, service {}",
-                sentinel.service
-            )?;
-        }
-        (None, None) => writeln!(
+        let name = config.upstreams[listener.upstream].name.as_ref();
+        let upstream = name.map_or_else(String::new, |name| format!(", upstream {name}"));
+        writeln!(
             out,
-            "  cluster     {}",
-            seeds.collect::<Vec<_>>().join(", ")
-        )?,
+            "  listens on  {}, {password}{upstream}",
+            listener.listen
+        )?;
+    }
+    for upstream in &config.upstreams {
+        if let Some(name) = &upstream.name {
+            writeln!(out, "  upstream    {name}")?;
+        }
+        summarize_upstream(upstream, out)?;
     }
     match config.admin {
         Some(address) => writeln!(out, "  admin       http://{address}")?,
         None => writeln!(out, "  admin       off")?,
     }
-    writeln!(out, "  workers     {}", config.workers)
+    let each = if config.upstreams.len() > 1 {
+        " for each upstream"
+    } else {
+        ""
+    };
+    writeln!(out, "  workers     {}{each}", config.workers)
+}
+
+fn summarize_upstream(upstream: &UpstreamConfig, out: &mut dyn Write) -> std::io::Result<()> {
+    let listed = |addresses: &[Address]| {
+        let addresses = addresses.iter().map(ToString::to_string);
+        addresses.collect::<Vec<_>>().join(", ")
+    };
+    match (&upstream.server, &upstream.sentinel) {
+        (Some(server), _) => writeln!(out, "  server      {server}"),
+        (None, Some(sentinel)) => {
+            let addresses = listed(&sentinel.addresses);
+            let service = &sentinel.service;
+            writeln!(out, "  sentinels   {addresses}, service {service}")
+        }
+        (None, None) => writeln!(out, "  cluster     {}", listed(&upstream.seeds)),
+    }
 }

@@ -45,7 +45,7 @@ fn run_is_the_default_command() {
         assert_eq!(arguments.cluster.as_deref(), Some("a:1,b:2"));
         assert_eq!(arguments.listen.as_deref(), Some("0.0.0.0:1"));
         let config = load::load_from(&arguments, None, std::iter::empty()).unwrap();
-        assert_eq!(config.upstream.seeds.len(), 2);
+        assert_eq!(config.upstreams[0].seeds.len(), 2);
         assert_eq!(config.workers, load::cores());
     }
 }

@@ -16,15 +16,15 @@ const BURST: Duration = Duration::from_secs(1);
 /// The gate of all listeners.
 pub(crate) struct Gate {
     facts: Arc<Facts>,
-    workers: Rc<Workers>,
+    workers: Vec<Rc<Workers>>,
     status: Rc<Status>,
     places: Arc<Places>,
     pace: Cell<Pace>,
 }
 
 impl Gate {
-    /// A gate that nobody has come through.
-    pub(crate) fn new(facts: Arc<Facts>, workers: Rc<Workers>, status: Rc<Status>) -> Self {
+    /// A gate that nobody has come through, to the workers of all upstreams. The limits are those of `facts`.
+    pub(crate) fn new(facts: Arc<Facts>, workers: Vec<Rc<Workers>>, status: Rc<Status>) -> Self {
         Self {
             facts,
             workers,
@@ -57,7 +57,8 @@ impl Gate {
         let mut pace = self.pace.get();
         pace.count(limits.accepts_per_second, Instant::now());
         self.pace.set(pace);
-        if self.workers.connections() >= limits.max_clients {
+        let connected: usize = self.workers.iter().map(|of| of.connections()).sum();
+        if connected >= limits.max_clients {
             return Err(Rejection::MaxClients);
         }
         self.places

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slotway_core::backend::Credentials;
-use slotway_core::config::{Config, ListenerConfig};
+use slotway_core::config::{Config, ListenerConfig, UpstreamConfig};
 use slotway_core::engine::{Limits, Upstream};
 use slotway_core::local::{Announce, ClusterEmulation, ListenerSettings, Secret};
 use slotway_core::resp::RequestLimits;
 use slotway_core::slowlog::SlowLog;
 
-/// Bounds of one worker. What the configuration gives to the process is shared evenly by the workers.
-pub(super) fn limits(config: &Config) -> Limits {
-    let (given, workers) = (&config.limits, config.workers.max(1));
+/// Bounds of one worker of `upstream`. What the configuration gives to the process is shared evenly by the workers of all upstreams.
+pub(super) fn limits(config: &Config, upstream: &UpstreamConfig) -> Limits {
+    let given = &config.limits;
+    let workers = (config.workers * config.upstreams.len()).max(1);
     Limits {
         session_in_flight: given.pipeline_count,
         request: RequestLimits {
@@ -32,33 +33,32 @@ pub(super) fn limits(config: &Config) -> Limits {
         park_max_requests: given.park_count.div_ceil(workers),
         park_max_bytes: given.park_bytes.div_ceil(workers),
         request_bytes: given.client_input_total_bytes.div_ceil(workers),
-        node_timeout: config.upstream.node_timeout,
+        node_timeout: upstream.node_timeout,
         output_pause_bytes: given.client_output_pause_bytes,
         output_max_bytes: given.client_output_bytes,
         output_soft_bytes: given.client_output_soft_bytes,
         output_soft_time: given.client_output_soft_time,
         pubsub_output_bytes: given.pubsub_output_bytes,
         pubsub_output_soft_bytes: given.pubsub_output_soft_bytes,
-        links_per_node: config.upstream.connections_per_node,
+        links_per_node: upstream.connections_per_node,
         slow_micros: slow_log(config).slower_than().map_or(u64::MAX, |time| {
             u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
         }),
         private_links: Limits::default().private_links.div_ceil(workers),
         watching_links: Limits::default().watching_links.div_ceil(workers),
-        fast_fail_uncovered: config.upstream.fast_fail_uncovered,
-        resend_idempotent_writes: config.upstream.resend_idempotent_writes,
+        fast_fail_uncovered: upstream.fast_fail_uncovered,
+        resend_idempotent_writes: upstream.resend_idempotent_writes,
         ..Limits::default()
     }
 }
 
-/// The slow log of the process, before anything was slow.
+/// The slow log of an upstream, before anything was slow.
 pub(super) fn slow_log(config: &Config) -> SlowLog {
     SlowLog::new(config.log.slow_time, config.log.slow_count)
 }
 
 /// How workers talk to the nodes.
-pub(super) fn upstream(config: &Config) -> Upstream {
-    let given = &config.upstream;
+pub(super) fn upstream(given: &UpstreamConfig) -> Upstream {
     Upstream {
         credentials: Credentials {
             user: given.user.as_deref().map(Arc::from),
@@ -111,9 +111,14 @@ mod tests {
     use crate::limits::LiveLimits;
     use slotway_core::local::OnUncertain;
 
+    /// The bounds of a worker of the first upstream.
+    fn limits_of(config: &Config) -> Limits {
+        limits(config, &config.upstreams[0])
+    }
+
     #[test]
     fn defaults_of_the_configuration_are_those_of_the_engine() {
-        let (ours, engine) = (limits(&config("")), Limits::default());
+        let (ours, engine) = (limits_of(&config("")), Limits::default());
         assert_eq!(format!("{ours:?}"), format!("{engine:?}"));
         let live = LiveLimits::from(&config("").limits);
         assert_eq!(live.output, LiveLimits::default().output);
@@ -138,7 +143,7 @@ mod tests {
         let settings = listener(&config.listeners[0]);
         assert!(!settings.split && !settings.fanout_requires_full_coverage);
         assert!(settings.fanout_partial && settings.on_uncertain == OnUncertain::Close);
-        let limits = limits(&config);
+        let limits = limits_of(&config);
         assert!(limits.resend_idempotent_writes && !limits.fast_fail_uncovered);
     }
 
@@ -146,9 +151,12 @@ mod tests {
     fn bounds_of_the_process_are_shared_by_the_workers() {
         let mut config = config("limits.park_count = 10\nlimits.park_bytes = '1KiB'");
         config.workers = 4;
-        let limits = limits(&config);
+        let limits = limits_of(&config);
         assert_eq!((limits.park_max_requests, limits.park_max_bytes), (3, 256));
         assert_eq!((limits.private_links, limits.watching_links), (1_250, 128));
+        config.upstreams.push(config.upstreams[0].clone());
+        let limits = limits_of(&config);
+        assert_eq!((limits.park_max_requests, limits.park_max_bytes), (2, 128));
     }
 
     #[test]
