@@ -51,10 +51,12 @@ pub(super) fn build(sources: Sources<'_>) -> Result<Config, ConfigError> {
 impl Reader<'_> {
     fn config(&mut self, cores: usize) -> Config {
         let upstreams = self.upstreams();
+        let mut listeners = self.listeners(&upstreams);
         let config = Config {
             workers: self.count_or(&keys::WORKERS, 0, cores.max(1)),
             admin: self.admin(),
-            listeners: self.listeners(&upstreams),
+            sentinel: self.sentinel_listener(&mut listeners),
+            listeners,
             upstreams,
             limits: self.limits(),
             log: self.log(),
@@ -92,6 +94,7 @@ impl Reader<'_> {
                 &keys::LISTENER_REQUIREPASS_FILE,
                 table,
             ),
+            service: None,
             announce: self.optional_address(&keys::LISTENER_ANNOUNCE, table),
             cluster_emulation: self.switch(&keys::LISTENER_CLUSTER_EMULATION, table),
             admin_commands: self.switch(&keys::LISTENER_ADMIN_COMMANDS, table),

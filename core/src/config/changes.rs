@@ -21,6 +21,7 @@ impl Config {
             workers,
             admin,
             listeners,
+            sentinel,
             upstreams,
             limits: _,
             log: _,
@@ -32,6 +33,19 @@ impl Config {
             (
                 &keys::LISTENER_LISTEN,
                 listeners.len() != newer.listeners.len(),
+            ),
+            (
+                &keys::SENTINEL_LISTEN,
+                sentinel.as_ref().map(|it| it.listen)
+                    != newer.sentinel.as_ref().map(|it| it.listen),
+            ),
+            (
+                &keys::SENTINEL_REQUIREPASS,
+                sentinel.as_ref().and_then(|it| it.requirepass.as_ref())
+                    != newer
+                        .sentinel
+                        .as_ref()
+                        .and_then(|it| it.requirepass.as_ref()),
             ),
             (
                 &keys::UPSTREAM_NAME,
@@ -82,6 +96,7 @@ fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> Compared {
             listen: LISTENER_LISTEN,
             upstream: LISTENER_UPSTREAM,
             requirepass: LISTENER_REQUIREPASS,
+            service: LISTENER_SERVICE,
             announce: LISTENER_ANNOUNCE,
             cluster_emulation: LISTENER_CLUSTER_EMULATION,
             admin_commands: LISTENER_ADMIN_COMMANDS,
@@ -245,6 +260,15 @@ mod tests {
                 "upstream.user" => {
                     file += "upstream.password = 'x'\n";
                     expected.push("upstream.password");
+                }
+                "sentinel.listen" => expected.insert(0, "listener.service"),
+                "sentinel.requirepass" | "sentinel.requirepass_file" => {
+                    file += "sentinel.listen = '127.0.0.1:2'\n";
+                    expected.splice(0..0, ["listener.service", "sentinel.listen"]);
+                }
+                "listener.service" => {
+                    file += "sentinel.listen = '127.0.0.1:2'\n";
+                    expected.push("sentinel.listen");
                 }
                 "listener.upstream" => {
                     file += "upstream.name = 'orders'\n";

@@ -140,7 +140,7 @@ const LIVE: [&Key; 10] = [
 pub(super) const REPEATABLE: [&str; 2] = ["listener", "upstream"];
 
 /// Sections with their description, in the order of the reference file.
-pub(super) const SECTIONS: [(&str, &str); 6] = [
+pub(super) const SECTIONS: [(&str, &str); 7] = [
     (
         "admin",
         "The HTTP endpoint for metrics, health checks and the topology.",
@@ -148,6 +148,10 @@ pub(super) const SECTIONS: [(&str, &str); 6] = [
     (
         "listener",
         "Where clients connect. Repeat it as [[listener]] for several.",
+    ),
+    (
+        "sentinel",
+        "The proxy as a Sentinel, for clients that are set up with Sentinels: asked for a service, it names the address of the listener with that service (SENTINEL GET-MASTER-ADDR-BY-NAME and its likes). That never changes, and there are no replicas.",
     ),
     (
         "upstream",
@@ -223,9 +227,11 @@ keys! {
     LISTENER_REQUIREPASS_FILE "listener.requirepass_file" "SLOTWAY_LISTENER_REQUIREPASS_FILE" "\"/run/secrets/slotway-client\""
         Kind::Text { form: PATH, default: None }
         => "File that holds that password instead; one newline at its end is ignored.";
+    LISTENER_SERVICE "listener.service" "SLOTWAY_LISTENER_SERVICE" "\"orders\"" Kind::Text { form: "a name without blanks", default: None }
+        => "The name under which clients that ask the proxy as a Sentinel (sentinel.listen) find this listener. Default: mymaster, if there is only one listener; else it is not found.";
     LISTENER_ANNOUNCE "listener.announce" "SLOTWAY_LISTENER_ANNOUNCE" "\"redis.example.com:6379\""
         Kind::Text { form: HOST_PORT, default: None }
-        => "Address told to cluster-aware clients. Default: the address each client connected to. Set it behind a load balancer.";
+        => "Address told to cluster-aware clients, and to those that ask the proxy as a Sentinel. Default: the address each client connected to. Set it behind a load balancer.";
     /// Cluster libraries then work unchanged, and plain clients never look.
     LISTENER_CLUSTER_EMULATION "listener.cluster_emulation" "SLOTWAY_LISTENER_CLUSTER_EMULATION" "" Kind::Switch { default: true }
         => "Answer CLUSTER SLOTS, SHARDS, NODES as a cluster of one node that owns every slot. false: answer that cluster support is disabled.";
@@ -267,6 +273,15 @@ keys! {
     /// [N1]: each client that uses it takes connections of its own.
     LISTENER_TRACKING "listener.tracking" "SLOTWAY_LISTENER_TRACKING" "" Kind::Switch { default: false }
         => "Let clients have the servers tell them which keys change, so that they can keep what they have read (CLIENT TRACKING). Each that does has a connection of its own to every primary it reads from, two in RESP2. false: refuse CLIENT TRACKING ON.";
+
+    SENTINEL_LISTEN "sentinel.listen" "SLOTWAY_SENTINEL" ""
+        Kind::Text { form: "IP:PORT, such as \"0.0.0.0:26379\", or \"off\"", default: Some("off") }
+        => "Address to listen on, or \"off\".";
+    SENTINEL_REQUIREPASS "sentinel.requirepass" "SLOTWAY_SENTINEL_REQUIREPASS" "\"a long random password\"" Kind::Password
+        => "Password that clients must give there.";
+    SENTINEL_REQUIREPASS_FILE "sentinel.requirepass_file" "SLOTWAY_SENTINEL_REQUIREPASS_FILE" "\"/run/secrets/slotway-sentinel-client\""
+        Kind::Text { form: PATH, default: None }
+        => "File that holds that password instead; one newline at its end is ignored.";
 
     UPSTREAM_NAME "upstream.name" "SLOTWAY_UPSTREAM_NAME" "\"orders\""
         Kind::Text { form: "letters, digits, dots, dashes and underscores, 64 at most", default: None }

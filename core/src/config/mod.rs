@@ -16,6 +16,7 @@ mod keys;
 mod reference;
 mod secret;
 mod sentinel;
+mod sentinel_listener;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// At least one listener; no two of the same address.
     pub listeners: Vec<ListenerConfig>,
+    /// Where the proxy is a Sentinel; `None` is nowhere. If it is, at least one listener has a service name.
+    pub sentinel: Option<SentinelListenerConfig>,
     /// What is behind the proxy: at least one. Of several, each has a name of its own and a listener.
     pub upstreams: Vec<UpstreamConfig>,
     /// Bounds of queues, frames and waiting times.
@@ -91,7 +94,9 @@ pub struct ListenerConfig {
     pub upstream: usize,
     /// Password that clients must give.
     pub requirepass: Option<Secret>,
-    /// Address told to cluster-aware clients instead of the one they connected to.
+    /// The name under which clients that ask the proxy as a Sentinel find this listener; no two have the same.
+    pub service: Option<String>,
+    /// Address told to clients that ask for one, instead of the one they connected to.
     pub announce: Option<Address>,
     /// Whether CLUSTER subcommands are answered as a cluster of one node.
     pub cluster_emulation: bool,
@@ -117,6 +122,15 @@ pub struct ListenerConfig {
     pub ssub_move: ShardMove,
     /// Whether clients may have the servers track the keys that they read.
     pub tracking: bool,
+}
+
+/// The address where clients ask the proxy as they ask Sentinels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentinelListenerConfig {
+    /// Address to bind; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Password that clients must give there.
+    pub requirepass: Option<Secret>,
 }
 
 /// A cluster or a server behind the proxy and how to talk to it.

@@ -5,7 +5,7 @@ use super::keys;
 use super::typed::Reader;
 
 /// As the servers' own example configuration has it.
-const SERVICE: &str = "mymaster";
+pub(super) const SERVICE: &str = "mymaster";
 
 impl Default for SentinelConfig {
     /// No Sentinels, and what holds for some if nothing is said.

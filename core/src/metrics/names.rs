@@ -87,6 +87,7 @@ metrics! {
         "Connections of clients that were not served: too many of them (max_clients), or of their address (max_clients_per_ip), or the system would not accept them (accept_error).";
     DOWNSTREAM_ACCEPT_PAUSES Counter "slotway_downstream_accept_pauses_total" []
         "Times connections of clients had to wait in the kernel's queue because of limits.accepts_per_second.";
+    SENTINEL_CONNECTIONS Gauge "slotway_sentinel_connections" [] "Connections of clients that ask the proxy as a Sentinel.";
     DOWNSTREAM_CLOSED Counter "slotway_downstream_connections_closed_total" ["reason"] "Connections of clients that ended, by why.";
     DOWNSTREAM_READ Counter "slotway_downstream_read_bytes_total" [] "Bytes read from clients.";
     DOWNSTREAM_WRITTEN Counter "slotway_downstream_written_bytes_total" [] "Bytes written to clients.";

@@ -24,6 +24,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::listener::AcceptErrors;
+use crate::sentinel_listener::SentinelHandle;
 use crate::supervisor::{Service, Status, Workers};
 
 pub(crate) use process::{ProcessFigures, max_fds, read as read_process};
@@ -56,6 +57,8 @@ pub(crate) struct Admin {
     pub(crate) status: Rc<Status>,
     /// Every upstream; at least one.
     pub(crate) services: Vec<Rc<Service>>,
+    /// The Sentinel that the proxy is, if it is one.
+    pub(crate) sentinel: Option<SentinelHandle>,
     /// Start of the process.
     pub(crate) started: SystemTime,
 }
@@ -236,6 +239,10 @@ impl Admin {
             upstreams: &upstreams.collect::<Vec<_>>(),
             rejected: &self.status.rejected(),
             accept_pauses: self.status.accept_pauses(),
+            sentinel_connections: self
+                .sentinel
+                .as_ref()
+                .map_or(0, SentinelHandle::connections),
             reloads: &self.status.reloads(),
             started: self.started,
             process: process::read_all(),

@@ -43,6 +43,12 @@ fn summarize(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         }
         summarize_upstream(upstream, out)?;
     }
+    if let Some(sentinel) = &config.sentinel {
+        let services = config.listeners.iter();
+        let services = services.filter_map(|listener| listener.service.as_deref());
+        let services = services.collect::<Vec<_>>().join(", ");
+        writeln!(out, "  Sentinel    {}, for {services}", sentinel.listen)?;
+    }
     match config.admin {
         Some(address) => writeln!(out, "  admin       http://{address}")?,
         None => writeln!(out, "  admin       off")?,

@@ -15,6 +15,7 @@ mod databases;
 mod descriptors;
 mod figures;
 mod reload;
+mod sentinel;
 mod servers;
 mod service;
 mod settings;
@@ -29,17 +30,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
-use slotway_core::config::{Config, ListenerConfig};
+use slotway_core::config::Config;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 use crate::admin::{self, Admin};
 use crate::limits::LiveLimits;
-use crate::listener::{self, Acceptor, Gate};
+use crate::listener::{self, Acceptor, Destination, Gate};
 use crate::reaper::Reaper;
 use crate::shutdown::Signals;
 use crate::worker::WorkerMessage;
+use sentinel::Sentinel;
 use service::Common;
 
 pub use reload::Reload;
@@ -57,6 +59,8 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
 pub struct Bound {
     /// For clients, in the order of the configuration.
     pub listeners: Vec<SocketAddr>,
+    /// Where the proxy is a Sentinel, if it is one.
+    pub sentinel: Option<SocketAddr>,
     /// The admin endpoint, unless it is off.
     pub admin: Option<SocketAddr>,
 }
@@ -84,12 +88,14 @@ pub async fn serve(
     started: impl FnOnce(&Bound),
 ) -> anyhow::Result<u8> {
     let began = SystemTime::now();
-    let (sockets, admin_socket, bound) = bind_all(&config)?;
-    let mut proxy = Proxy::start(&config, sockets)?;
+    let (mut sockets, bound) = bind_all(&config)?;
+    let admin_socket = sockets.admin.take();
+    let mut proxy = Proxy::start(&config, sockets, &bound)?;
     if let Some(socket) = admin_socket {
         let admin = Admin {
             status: Rc::clone(&proxy.status),
             services: proxy.services.clone(),
+            sentinel: proxy.sentinel.as_ref().map(|it| it.handle.clone()),
             started: began,
         };
         proxy
@@ -97,14 +103,18 @@ pub async fn serve(
             .spawn_local(admin::serve(socket, Rc::new(admin)));
     }
     if let Some(reload) = reload {
-        let services = proxy.services.iter();
-        let facts = services.map(|service| Arc::clone(&service.facts)).collect();
+        let services = proxy.services.iter().map(|service| &service.facts);
+        let sentinel = proxy.sentinel.iter().map(|sentinel| &sentinel.facts);
+        let facts = services.chain(sentinel).map(Arc::clone).collect();
         let task = reload.run(config.clone(), facts, Rc::clone(&proxy.status));
         proxy.tasks.spawn_local(task);
     }
     for (address, listener) in bound.listeners.iter().zip(&config.listeners) {
         let upstream = config.upstreams[listener.upstream].name.as_deref();
         tracing::info!(%address, upstream, workers = config.workers, version = env!("CARGO_PKG_VERSION"), "listening");
+    }
+    if let Some(address) = bound.sentinel {
+        tracing::info!(%address, "Sentinel");
     }
     if let Some(address) = bound.admin {
         tracing::info!(%address, "admin endpoint");
@@ -128,25 +138,41 @@ pub async fn serve(
     }
 }
 
+/// Everything that is bound.
+struct Sockets {
+    listeners: Vec<TcpListener>,
+    sentinel: Option<TcpListener>,
+    admin: Option<TcpListener>,
+}
+
 /// Binds every port, before anything that takes time.
-fn bind_all(config: &Config) -> anyhow::Result<(Vec<TcpListener>, Option<TcpListener>, Bound)> {
-    let sockets: Vec<TcpListener> = config
-        .listeners
-        .iter()
-        .map(|listener| bind(listener.listen, "--listen"))
-        .collect::<anyhow::Result<_>>()?;
-    let admin = config
-        .admin
-        .map(|address| bind(address, "--admin"))
-        .transpose()?;
+fn bind_all(config: &Config) -> anyhow::Result<(Sockets, Bound)> {
+    let listeners = config.listeners.iter();
+    let sentinel = config.sentinel.as_ref();
+    let sockets = Sockets {
+        listeners: listeners
+            .map(|listener| bind(listener.listen, "--listen"))
+            .collect::<anyhow::Result<_>>()?,
+        sentinel: sentinel
+            .map(|sentinel| bind(sentinel.listen, "sentinel.listen"))
+            .transpose()?,
+        admin: config
+            .admin
+            .map(|address| bind(address, "--admin"))
+            .transpose()?,
+    };
+    let address =
+        |socket: &Option<TcpListener>| socket.as_ref().map(TcpListener::local_addr).transpose();
     let bound = Bound {
         listeners: sockets
+            .listeners
             .iter()
             .map(TcpListener::local_addr)
             .collect::<Result<_, _>>()?,
-        admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
+        sentinel: address(&sockets.sentinel)?,
+        admin: address(&sockets.admin)?,
     };
-    Ok((sockets, admin, bound))
+    Ok((sockets, bound))
 }
 
 fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
@@ -159,18 +185,22 @@ struct Proxy {
     status: Rc<Status>,
     /// In the order of the configuration; at least one.
     services: Vec<Rc<Service>>,
+    sentinel: Option<Sentinel>,
     acceptors: Vec<JoinHandle<()>>,
     /// What else runs on this thread, without end.
     tasks: JoinSet<()>,
 }
 
 impl Proxy {
-    fn start(config: &Config, sockets: Vec<TcpListener>) -> anyhow::Result<Self> {
+    fn start(config: &Config, sockets: Sockets, bound: &Bound) -> anyhow::Result<Self> {
         let status = Rc::new(Status::default());
         let common = Common {
             reaper: Reaper::start().context("cannot start the thread that drops buffers")?,
             status: Rc::clone(&status),
-            limits: descriptors::affordable(LiveLimits::from(&config.limits)),
+            limits: descriptors::affordable(
+                LiveLimits::from(&config.limits),
+                config.upstreams.len(),
+            ),
         };
         let mut tasks = JoinSet::new();
         let services = config
@@ -178,17 +208,23 @@ impl Proxy {
             .iter()
             .map(|upstream| Service::start(config, upstream, &common, &mut tasks).map(Rc::new))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let acceptors = accept_all(config, sockets, &services, &status);
+        let sentinel = config
+            .sentinel
+            .as_ref()
+            .map(|given| Sentinel::start(config, given, bound, &services))
+            .transpose()?;
+        let acceptors = accept_all(config, sockets, &services, sentinel.as_ref(), &status);
         status.set_listening();
         Ok(Self {
             status,
             services,
+            sentinel,
             acceptors,
             tasks,
         })
     }
 
-    /// Connections of clients, to all upstreams.
+    /// Connections of clients to all upstreams.
     fn connections(&self) -> usize {
         let services = self.services.iter();
         services.map(|service| service.workers.connections()).sum()
@@ -205,6 +241,9 @@ impl Proxy {
                     return format!("worker {worker}{of}");
                 }
             }
+            if self.sentinel.as_ref().is_some_and(Sentinel::has_ended) {
+                return "the thread of the Sentinel".to_owned();
+            }
             if self.acceptors.iter().any(JoinHandle::is_finished) {
                 return "the task of a listener".to_owned();
             }
@@ -220,6 +259,9 @@ impl Proxy {
         self.status.set_draining();
         for acceptor in self.acceptors.drain(..) {
             acceptor.abort();
+        }
+        if let Some(sentinel) = &self.sentinel {
+            sentinel.handle.drain();
         }
         for service in &self.services {
             service.workers.broadcast(|| WorkerMessage::Drain);
@@ -245,25 +287,40 @@ impl Proxy {
 /// Starts to accept on every listener.
 fn accept_all(
     config: &Config,
-    sockets: Vec<TcpListener>,
+    sockets: Sockets,
     services: &[Rc<Service>],
+    sentinel: Option<&Sentinel>,
     status: &Rc<Status>,
 ) -> Vec<JoinHandle<()>> {
     let workers = services.iter().map(|service| Rc::clone(&service.workers));
     let facts = Arc::clone(&services[0].facts);
-    let gate = Rc::new(Gate::new(facts, workers.collect(), Rc::clone(status)));
-    let start = |(socket, listener): (TcpListener, &ListenerConfig)| {
-        let acceptor = Acceptor {
-            listener: socket,
-            settings: Arc::new(settings::listener(listener)),
-            workers: Rc::clone(&services[listener.upstream].workers),
-            gate: Rc::clone(&gate),
-        };
-        spawn_local(acceptor.run())
+    let sentinel = sentinel.map(|sentinel| sentinel.handle.clone());
+    let gate = Gate::new(
+        facts,
+        workers.collect(),
+        sentinel.clone(),
+        Rc::clone(status),
+    );
+    let gate = Rc::new(gate);
+    let start = |(listener, destination): (TcpListener, Destination)| {
+        let gate = Rc::clone(&gate);
+        spawn_local(
+            Acceptor {
+                listener,
+                destination,
+                gate,
+            }
+            .run(),
+        )
     };
-    sockets
+    let destinations = config.listeners.iter().map(|listener| {
+        let workers = Rc::clone(&services[listener.upstream].workers);
+        Destination::Workers(workers, Arc::new(settings::listener(listener)))
+    });
+    let clients = sockets.listeners.into_iter().zip(destinations);
+    let asking = sockets
+        .sentinel
         .into_iter()
-        .zip(&config.listeners)
-        .map(start)
-        .collect()
+        .zip(sentinel.map(Destination::Sentinel));
+    clients.chain(asking).map(start).collect()
 }

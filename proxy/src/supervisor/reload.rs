@@ -73,7 +73,7 @@ fn apply(running: &mut Config, newer: &Config, facts: &[Arc<Facts>]) {
     };
     let (applied, waiting) = (names(true), names(false));
     take_live(running, newer);
-    let limits = descriptors::affordable(LiveLimits::from(&running.limits));
+    let limits = descriptors::affordable(LiveLimits::from(&running.limits), facts.len());
     for facts in facts {
         facts.set_limits(limits);
     }

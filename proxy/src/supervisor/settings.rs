@@ -1,12 +1,13 @@
 //! From the configuration to what each part is given.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slotway_core::backend::Credentials;
-use slotway_core::config::{Config, ListenerConfig, UpstreamConfig};
+use slotway_core::config::{self, Config, ListenerConfig, SentinelListenerConfig, UpstreamConfig};
 use slotway_core::engine::{Limits, Upstream};
-use slotway_core::local::{Announce, ClusterEmulation, ListenerSettings, Secret};
+use slotway_core::local::{Announce, ClusterEmulation, ListenerSettings, Secret, SentinelService};
 use slotway_core::resp::RequestLimits;
 use slotway_core::slowlog::SlowLog;
 
@@ -72,14 +73,46 @@ pub(super) fn upstream(given: &UpstreamConfig) -> Upstream {
     }
 }
 
+/// What clients of the Sentinel meet: of what a listener has, only the password.
+pub(super) fn sentinel_listener(given: &SentinelListenerConfig) -> ListenerSettings {
+    ListenerSettings {
+        passwords: passwords(given.requirepass.as_ref()),
+        ..ListenerSettings::default()
+    }
+}
+
+/// What the Sentinel says of a listener that is bound to `bound`; nothing if it has no service.
+pub(super) fn sentinel_service(
+    given: &ListenerConfig,
+    bound: SocketAddr,
+    run_id: Arc<str>,
+) -> Option<SentinelService> {
+    let name = Arc::from(given.service.as_deref()?);
+    let (host, port) = match &given.announce {
+        Some(announce) => (Some(Arc::clone(&announce.host)), announce.port),
+        // One that listens everywhere is where the client found the Sentinel.
+        None if bound.ip().is_unspecified() => (None, bound.port()),
+        None => (Some(Arc::from(bound.ip().to_string())), bound.port()),
+    };
+    Some(SentinelService {
+        name,
+        host,
+        port,
+        run_id,
+    })
+}
+
+fn passwords(given: Option<&config::Secret>) -> Vec<Secret> {
+    given
+        .map(|password| Secret::new(password.expose().as_bytes()))
+        .into_iter()
+        .collect()
+}
+
 /// What clients of a listener meet.
 pub(super) fn listener(given: &ListenerConfig) -> ListenerSettings {
     ListenerSettings {
-        passwords: given
-            .requirepass
-            .iter()
-            .map(|password| Secret::new(password.expose().as_bytes()))
-            .collect(),
+        passwords: passwords(given.requirepass.as_ref()),
         cluster: if given.cluster_emulation {
             ClusterEmulation::Commands
         } else {
@@ -157,6 +190,31 @@ mod tests {
         config.upstreams.push(config.upstreams[0].clone());
         let limits = limits_of(&config);
         assert_eq!((limits.park_max_requests, limits.park_max_bytes), (2, 128));
+    }
+
+    #[test]
+    fn sentinel_clients_are_told_what_is_announced_or_where_the_listener_is_n27() {
+        let told = |file: &str, bound: &str| {
+            let config = config(&format!("sentinel.listen = '127.0.0.1:0'\n{file}"));
+            let id = Arc::from("id");
+            let service = sentinel_service(&config.listeners[0], bound.parse().unwrap(), id);
+            let service = service.unwrap();
+            (service.host.as_deref().map(str::to_owned), service.port)
+        };
+        let announced = "listener.announce = 'redis.example.com:7000'";
+        assert_eq!(
+            told(announced, "0.0.0.0:6379"),
+            (Some("redis.example.com".to_owned()), 7000)
+        );
+        assert_eq!(told("", "0.0.0.0:6379"), (None, 6379));
+        assert_eq!(told("", "[::]:6379"), (None, 6379));
+        assert_eq!(
+            told("", "10.0.0.7:6380"),
+            (Some("10.0.0.7".to_owned()), 6380)
+        );
+        let without = config("");
+        let bound = "0.0.0.0:1".parse().unwrap();
+        assert!(sentinel_service(&without.listeners[0], bound, Arc::from("id")).is_none());
     }
 
     #[test]

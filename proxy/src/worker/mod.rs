@@ -37,6 +37,7 @@ use crate::places::Place;
 use crate::reaper::Reaper;
 use crate::registry::{ClientOrder, ClientRegistry};
 use crate::scripts::ScriptRelay;
+pub(crate) use environment::WorkerEnvironment;
 use shared::Shared;
 
 /// What a worker is made of.

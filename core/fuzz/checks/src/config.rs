@@ -95,6 +95,11 @@ fn write(config: &Config) -> String {
         let upstream = &config.upstreams[listener.upstream];
         write_listener(&mut out, listener, upstream.name.as_deref());
     }
+    if let Some(sentinel) = &config.sentinel {
+        out.section("[sentinel]");
+        out.text("listen", &sentinel.listen.to_string());
+        out.secret("requirepass", sentinel.requirepass.as_ref());
+    }
     for upstream in &config.upstreams {
         write_upstream(&mut out, upstream);
     }
@@ -137,6 +142,9 @@ fn write_listener(out: &mut Toml, listener: &ListenerConfig, upstream: Option<&s
     out.text("listen", &listener.listen.to_string());
     if let Some(name) = upstream {
         out.text("upstream", name);
+    }
+    if let Some(service) = &listener.service {
+        out.text("service", service);
     }
     out.secret("requirepass", listener.requirepass.as_ref());
     if let Some(address) = &listener.announce {

@@ -31,6 +31,8 @@ pub(super) struct Scrape<'a> {
     pub(super) rejected: &'a [(&'static str, u64)],
     /// Times that connections had to wait for the rate.
     pub(super) accept_pauses: u64,
+    /// Connections of clients to the Sentinel that the proxy is.
+    pub(super) sentinel_connections: usize,
     /// Configurations read anew, by result.
     pub(super) reloads: &'a [(&'static str, u64)],
     /// Start of the process.
@@ -206,6 +208,11 @@ impl<'a> Page<'a> {
             self.counter(&names::DOWNSTREAM_REJECTED, &[reason], *count);
         }
         self.counter(&names::DOWNSTREAM_ACCEPT_PAUSES, &[], scrape.accept_pauses);
+        self.gauge(
+            &names::SENTINEL_CONNECTIONS,
+            &[],
+            scrape.sentinel_connections as u64,
+        );
         for (result, count) in scrape.reloads {
             self.counter(&names::CONFIG_RELOADS, &[result], *count);
         }

@@ -91,6 +91,7 @@ fn page_of(upstreams: &[(Option<&str>, &Reports)]) -> String {
         upstreams: &upstreams.collect::<Vec<_>>(),
         rejected: &[("max_clients", 11)],
         accept_pauses: 4,
+        sentinel_connections: 3,
         reloads: &[("applied", 2), ("failed", 1)],
         started: SystemTime::now(),
         process: crate::admin::process::read_all(),
@@ -277,6 +278,7 @@ fn series_of_upstreams_with_names_are_told_apart_and_those_of_the_process_are_no
             "1",
         ),
         ("slotway_config_reloads_total{result=\"failed\"}", "1"),
+        ("slotway_sentinel_connections", "3"),
         (
             "slotway_downstream_connections_rejected_total{reason=\"max_clients\"}",
             "11",
@@ -290,6 +292,7 @@ fn series_of_upstreams_with_names_are_told_apart_and_those_of_the_process_are_no
         "slotway_process_",
         "slotway_downstream_connections_rejected_total",
         "slotway_downstream_accept_pauses_total",
+        "slotway_sentinel_connections",
     ];
     for line in page.lines().filter(|line| line.starts_with("slotway_")) {
         let is_of_process = of_process.iter().any(|name| line.starts_with(name));
