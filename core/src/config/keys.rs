@@ -341,7 +341,7 @@ keys! {
 
     /// What the servers themselves default to.
     LIMITS_MAX_CLIENTS "limits.max_clients" "SLOTWAY_LIMITS_MAX_CLIENTS" "" count(1, 1_000_000, 10_000)
-        => "Connections of clients at a time, of all listeners together; one more is refused with the servers' own error.";
+        => "Connections of clients at a time, of all listeners together, that of the Sentinel included; one more is refused with the servers' own error.";
     /// Off: behind a balancer or NAT all clients have one address.
     LIMITS_MAX_CLIENTS_PER_IP "limits.max_clients_per_ip" "SLOTWAY_LIMITS_MAX_CLIENTS_PER_IP" "" count(0, 1_000_000, 0)
         => "The same for the clients of one address; 0 is no limit.";

@@ -122,15 +122,25 @@ impl Connection<'_> {
     /// Reads more; false at the end, or when the client has been idle for too long. Who has subscribed may wait for ever.
     async fn read(&mut self) -> std::io::Result<bool> {
         let limit = self.shared.facts.limits().idle_timeout;
-        self.input.reserve(CHUNK_BYTES);
-        let reading = self.stream.read_buf(&mut self.input);
-        if limit.is_zero() || self.client.is_subscribed() {
+        let is_patient = limit.is_zero() || self.client.is_subscribed();
+        let reading = self.read_some();
+        if is_patient {
             return Ok(reading.await? > 0);
         }
         match timeout(limit, reading).await {
             Ok(read) => Ok(read? > 0),
             Err(_) => Ok(false),
         }
+    }
+
+    /// Number of bytes read; 0 is the end. Most clients ask once and stay: they hold no buffers meanwhile.
+    async fn read_some(&mut self) -> std::io::Result<usize> {
+        if self.input.is_empty() {
+            (self.input, self.output) = (Vec::new(), Vec::new());
+            self.stream.readable().await?;
+        }
+        self.input.reserve(CHUNK_BYTES);
+        self.stream.read_buf(&mut self.input).await
     }
 }
 

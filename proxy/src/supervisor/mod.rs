@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The control thread runs one current-thread runtime: accepting, discovery, admin. Workers are threads of their own; only
-//! messages and snapshots pass between them. Each upstream has workers, discovery and figures for itself ([`Service`]); accepting, the
+//! messages and snapshots pass between them. Each upstream has workers, discovery and figures for itself (`Service`); accepting, the
 //! limits of clients, admin and the signals are for all of them.
 
 mod commands;
