@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use slotway_core::config::{Config, UpstreamConfig, reference};
+use slotway_core::config::{Config, Secret, UpstreamConfig, reference};
 use slotway_core::topology::Address;
 
 use super::RunArgs;
@@ -24,11 +24,7 @@ pub(super) fn print_reference(out: &mut dyn Write) -> anyhow::Result<u8> {
 fn summarize(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "The configuration is valid.")?;
     for listener in &config.listeners {
-        let password = if listener.requirepass.is_some() {
-            "clients need the password"
-        } else {
-            "no password"
-        };
+        let password = shown(listener.requirepass.as_ref());
         let name = config.upstreams[listener.upstream].name.as_ref();
         let upstream = name.map_or_else(String::new, |name| format!(", upstream {name}"));
         writeln!(
@@ -47,7 +43,9 @@ fn summarize(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         let services = config.listeners.iter();
         let services = services.filter_map(|listener| listener.service.as_deref());
         let services = services.collect::<Vec<_>>().join(", ");
-        writeln!(out, "  Sentinel    {}, for {services}", sentinel.listen)?;
+        let password = shown(sentinel.requirepass.as_ref());
+        let address = sentinel.listen;
+        writeln!(out, "  Sentinel    {address}, {password}, for {services}")?;
     }
     match config.admin {
         Some(address) => writeln!(out, "  admin       http://{address}")?,
@@ -59,6 +57,14 @@ fn summarize(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
         ""
     };
     writeln!(out, "  workers     {}{each}", config.workers)
+}
+
+/// What a password comes to.
+const fn shown(password: Option<&Secret>) -> &'static str {
+    match password {
+        Some(_) => "clients need the password",
+        None => "no password",
+    }
 }
 
 fn summarize_upstream(upstream: &UpstreamConfig, out: &mut dyn Write) -> std::io::Result<()> {

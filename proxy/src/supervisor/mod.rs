@@ -114,7 +114,7 @@ pub async fn serve(
         tracing::info!(%address, upstream, workers = config.workers, version = env!("CARGO_PKG_VERSION"), "listening");
     }
     if let Some(address) = bound.sentinel {
-        tracing::info!(%address, "Sentinel");
+        tracing::info!(%address, "listening as a Sentinel");
     }
     if let Some(address) = bound.admin {
         tracing::info!(%address, "admin endpoint");
