@@ -214,8 +214,19 @@ impl Topology {
         })?))
     }
 
-    /// Address and id of the slot's primary.
+    /// Address and id of the slot's primary; in each upstream, if they have names.
     fn owner(&self, slot: Slot) -> String {
+        let Some(upstreams) = self.0["upstreams"].as_array() else {
+            return Self::owner_in(&self.0, slot);
+        };
+        let owners = upstreams.iter().map(|upstream| {
+            let name = upstream["name"].as_str().unwrap_or("?");
+            format!("{name}: {}", Self::owner_in(upstream, slot))
+        });
+        owners.collect::<Vec<_>>().join("; ")
+    }
+
+    fn owner_in(upstream: &Value, slot: Slot) -> String {
         let slot = u64::from(slot.get());
         let owns = |shard: &&Value| {
             let ranges = shard["slots"].as_array().into_iter().flatten();
@@ -223,7 +234,7 @@ impl Topology {
                 .filter_map(|range| Some(range[0].as_u64()?..=range[1].as_u64()?))
                 .any(|range| range.contains(&slot))
         };
-        let shard = self.0["shards"]
+        let shard = upstream["shards"]
             .as_array()
             .and_then(|shards| shards.iter().find(owns));
         let Some(primary) = shard.map(|shard| &shard["primary"]) else {
@@ -422,6 +433,19 @@ mod tests {
         assert!(
             out.contains("\"bar\"  slot 5061  no node owns the slot\n"),
             "{out}"
+        );
+    }
+
+    #[test]
+    fn the_owner_in_each_upstream_is_told_by_its_name() {
+        let shard = r#"{"slots":[[0,16383]],"primary":{"id":"aa","address":"h:7","state":"ok"}}"#;
+        let page = format!(
+            r#"{{"upstreams":[{{"name":"a","shards":[{shard}]}},{{"name":"b","shards":[]}}]}}"#
+        );
+        let topology = Topology(serde_json::from_str(&page).unwrap());
+        assert_eq!(
+            topology.owner(Slot::of_key(b"foo")),
+            "a: node h:7 (aa, ok); b: no node owns the slot"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Figures of the process and of the servers behind it that clients can ask for (INFO, HELLO, CONFIG GET), shared by all threads.
+//! Figures of the process and of the servers of one upstream that clients can ask for (INFO, HELLO, CONFIG GET), shared by all threads.
 
 use std::io::Read;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ mod question;
 pub mod reaper;
 pub mod registry;
 pub mod scripts;
+mod sentinel_listener;
 mod sentinels;
 pub mod shutdown;
 pub mod slow_log;

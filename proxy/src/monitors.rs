@@ -1,4 +1,4 @@
-//! MONITOR of the process: which workers have clients that monitor, and how many lines are on their way to each.
+//! MONITOR of an upstream: which of its workers have clients that monitor, and how many lines are on their way to each.
 #![expect(
     clippy::disallowed_types,
     reason = "used while somebody monitors, which costs more than this"

@@ -1,4 +1,4 @@
-//! CLIENT PAUSE of the process: what all workers are to do.
+//! CLIENT PAUSE of an upstream: what all its workers are to do.
 #![expect(
     clippy::disallowed_types,
     reason = "read when somebody changes it and for INFO, never for a request"

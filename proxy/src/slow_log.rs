@@ -1,4 +1,4 @@
-//! The slow log of the process, which all workers write and every client may read.
+//! The slow log of an upstream, which all its workers write and every client of it may read.
 #![expect(
     clippy::disallowed_types,
     reason = "only slow requests are noted, of each worker no more than 128 between two ticks"

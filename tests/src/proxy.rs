@@ -29,6 +29,7 @@ pub struct ProxyOptions {
     seeds: Vec<SocketAddrV4>,
     server: Option<String>,
     config: Option<String>,
+    listen: Option<SocketAddrV4>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     workers: usize,
@@ -56,6 +57,13 @@ impl ProxyOptions {
         self
     }
 
+    /// The configuration file says where to listen, here for one: nothing is said of it on the command line.
+    #[must_use]
+    pub fn listening(mut self, address: SocketAddrV4) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
     /// A further command line argument.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
@@ -75,8 +83,9 @@ impl ProxyOptions {
     /// # Errors
     /// If it cannot be built or started.
     pub fn launch(&self) -> Result<Proxy> {
-        let listen = next_address()?;
-        let admin = SocketAddrV4::new(*listen.ip(), listen.port() + 1);
+        let free = next_address()?;
+        let listen = self.listen.unwrap_or(free);
+        let admin = SocketAddrV4::new(*free.ip(), free.port() + 1);
         let directory = case_dir("slotway")?;
         let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
         let mut arguments: Vec<String> = vec!["run".into()];
@@ -85,7 +94,9 @@ impl ProxyOptions {
             std::fs::write(&path, toml)?;
             arguments.extend(["--config".into(), path.to_string_lossy().into_owned()]);
         }
-        arguments.extend(["--listen".into(), listen.to_string()]);
+        if self.listen.is_none() {
+            arguments.extend(["--listen".into(), listen.to_string()]);
+        }
         arguments.extend(["--admin".into(), admin.to_string()]);
         arguments.extend(["--workers".into(), self.workers.to_string()]);
         if !seeds.is_empty() {
@@ -144,6 +155,7 @@ impl Proxy {
             seeds: seeds.to_vec(),
             server: None,
             config: None,
+            listen: None,
             arguments: Vec::new(),
             environment: Vec::new(),
             workers: 2,

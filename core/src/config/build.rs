@@ -1,15 +1,14 @@
 //! From settings as given to a valid [`Config`], section by section; it comes out only if there is no fault at all.
 
-use super::fault::{Fault, Origin};
+use super::fault::Origin;
 use super::keys;
-use super::source::{Raw, Setting, Settings, layer};
-use super::typed::{Reader, as_text};
+use super::source::{Raw, Settings, layer};
+use super::typed::Reader;
 use super::{
     Config, ConfigError, Flag, LimitsConfig, ListenerConfig, LogConfig, LogFormat, LogLevel,
     Sources, UpstreamConfig,
 };
 use crate::local::{OnUncertain, PubSubGap, ShardMove};
-use crate::topology::{Address, AddressMap, AddressRule};
 use std::net::SocketAddr;
 
 /// Turns sources into a configuration, or into every fault they have.
@@ -51,14 +50,17 @@ pub(super) fn build(sources: Sources<'_>) -> Result<Config, ConfigError> {
 
 impl Reader<'_> {
     fn config(&mut self, cores: usize) -> Config {
+        let upstreams = self.upstreams();
+        let mut listeners = self.listeners(&upstreams);
         let config = Config {
             workers: self.count_or(&keys::WORKERS, 0, cores.max(1)),
             admin: self.admin(),
-            listeners: self.listeners(),
-            upstream: self.upstream(),
+            sentinel: self.sentinel_listener(&mut listeners),
+            listeners,
+            upstreams,
             limits: self.limits(),
             log: self.log(),
-            drain: self.time(&keys::SHUTDOWN_DRAIN),
+            drain: self.time(&keys::SHUTDOWN_DRAIN, 0),
         };
         self.check_addresses(&config);
         self.check_limits(&config.limits);
@@ -73,22 +75,26 @@ impl Reader<'_> {
         Some(self.socket_address(&keys::ADMIN_LISTEN, 0))
     }
 
-    fn listeners(&mut self) -> Vec<ListenerConfig> {
-        let tables = self.settings.listener_tables.max(1);
-        if tables > 1 {
-            self.refuse_ambiguous("listener", tables);
-        }
-        (0..tables).map(|table| self.listener(table)).collect()
+    fn listeners(&mut self, upstreams: &[UpstreamConfig]) -> Vec<ListenerConfig> {
+        let tables = self.settings.tables("listener");
+        self.refuse_ambiguous("listener", tables);
+        let used = self.used_upstreams(upstreams, tables);
+        used.into_iter()
+            .enumerate()
+            .map(|(table, upstream)| self.listener(table, upstream))
+            .collect()
     }
 
-    fn listener(&mut self, table: usize) -> ListenerConfig {
+    fn listener(&mut self, table: usize, upstream: usize) -> ListenerConfig {
         ListenerConfig {
+            upstream,
             listen: self.socket_address(&keys::LISTENER_LISTEN, table),
             requirepass: self.password(
                 &keys::LISTENER_REQUIREPASS,
                 &keys::LISTENER_REQUIREPASS_FILE,
                 table,
             ),
+            service: None,
             announce: self.optional_address(&keys::LISTENER_ANNOUNCE, table),
             cluster_emulation: self.switch(&keys::LISTENER_CLUSTER_EMULATION, table),
             admin_commands: self.switch(&keys::LISTENER_ADMIN_COMMANDS, table),
@@ -115,8 +121,11 @@ impl Reader<'_> {
         }
     }
 
-    /// A variable or flag that speaks of one of several listeners does not say which: guessing might open the wrong one.
-    fn refuse_ambiguous(&mut self, section: &str, tables: usize) {
+    /// A variable or flag that speaks of one of several tables does not say which: guessing might open the wrong one.
+    pub(super) fn refuse_ambiguous(&mut self, section: &str, tables: usize) {
+        if tables < 2 {
+            return;
+        }
         let given = self
             .settings
             .values
@@ -129,138 +138,21 @@ impl Reader<'_> {
         }
     }
 
-    fn upstream(&mut self) -> UpstreamConfig {
-        let upstream = UpstreamConfig {
-            seeds: self.seeds(),
-            server: self.server(),
-            sentinel: self.sentinel(),
-            user: self
-                .text(&keys::UPSTREAM_USER, 0)
-                .map(|(_, user)| user.to_owned()),
-            password: self.password(&keys::UPSTREAM_PASSWORD, &keys::UPSTREAM_PASSWORD_FILE, 0),
-            connections_per_node: self.count(&keys::UPSTREAM_CONNECTIONS_PER_NODE, 0),
-            connect_timeout: self.time(&keys::UPSTREAM_CONNECT_TIMEOUT),
-            node_timeout: self.time(&keys::UPSTREAM_NODE_TIMEOUT),
-            refresh_interval: self.time(&keys::UPSTREAM_REFRESH_INTERVAL),
-            fast_fail_uncovered: self.switch(&keys::UPSTREAM_FAST_FAIL_UNCOVERED, 0),
-            resend_idempotent_writes: self.switch(&keys::UPSTREAM_RESEND_IDEMPOTENT_WRITES, 0),
-            address_map: self.address_map(),
-        };
-        let password_given = [&keys::UPSTREAM_PASSWORD, &keys::UPSTREAM_PASSWORD_FILE]
-            .iter()
-            .any(|key| self.settings.get(key, 0).is_some());
-        if let Some(user) = self
-            .settings
-            .get(&keys::UPSTREAM_USER, 0)
-            .filter(|_| !password_given)
-        {
-            let remedy =
-                "Set upstream.password or upstream.password_file too, or leave the user out.";
-            self.fault(user, "has no password".to_owned(), remedy.to_owned());
-        }
-        upstream
-    }
-
-    fn seeds(&mut self) -> Vec<Address> {
-        let key = &keys::UPSTREAM_CLUSTER;
-        let Some(setting) = self.settings.get(key, 0) else {
-            let is_given = |key| self.settings.get(key, 0).is_some();
-            let others = [&keys::UPSTREAM_SERVER, &keys::UPSTREAM_SENTINELS];
-            if !self.settings.broken_file && !others.into_iter().any(is_given) {
-                self.faults.push(Fault {
-                    origin: Origin::Default,
-                    key: key.path.to_owned(),
-                    value: None,
-                    problem: "is missing: the proxy has no servers to talk to".to_owned(),
-                    remedy: "Give --cluster HOST:PORT,..., set SLOTWAY_CLUSTER, or write cluster = [\"HOST:PORT\"] under [upstream]. For a server that is no cluster: --server HOST:PORT, SLOTWAY_UPSTREAM_SERVER, or server = \"HOST:PORT\"; for one that Sentinels watch: sentinels = [\"HOST:PORT\"]."
-                        .to_owned(),
-                });
-            }
-            return Vec::new();
-        };
-        self.address_list(setting)
-    }
-
-    pub(super) fn address_list(&mut self, setting: &Setting) -> Vec<Address> {
-        let texts: Option<Vec<&str>> = match &setting.raw {
-            Raw::Text(text) => Some(
-                text.split(',')
-                    .map(str::trim)
-                    .filter(|seed| !seed.is_empty())
-                    .collect(),
-            ),
-            Raw::List(items) => items.iter().map(as_text).collect(),
-            _ => None,
-        };
-        let Some(texts) = texts.filter(|texts| !texts.is_empty()) else {
-            self.fault(
-                setting,
-                "is not a list of addresses".to_owned(),
-                setting.key.allowed(),
-            );
-            return Vec::new();
-        };
-        texts
-            .into_iter()
-            .filter_map(|text| self.address(setting, text))
-            .collect()
-    }
-
-    fn server(&mut self) -> Option<Address> {
-        let key = &keys::UPSTREAM_SERVER;
-        let setting = self.settings.get(key, 0)?;
-        if let Some(cluster) = self.settings.get(&keys::UPSTREAM_CLUSTER, 0) {
-            let problem = format!(
-                "is set, and so is upstream.cluster ({}): the proxy talks to one of them",
-                cluster.origin
-            );
-            let remedy = "Leave upstream.cluster out for a server that is no node of a cluster, or upstream.server for a cluster.";
-            self.fault(setting, problem, remedy.to_owned());
-        }
-        self.optional_address(key, 0)
-    }
-
-    fn address_map(&mut self) -> AddressMap {
-        let key = &keys::UPSTREAM_ADDRESS_MAP;
-        let Some(setting) = self.settings.get(key, 0) else {
-            return AddressMap::default();
-        };
-        let Some(pairs) = pairs(&setting.raw) else {
-            self.fault(
-                setting,
-                "is not a list of pairs of addresses".to_owned(),
-                key.allowed(),
-            );
-            return AddressMap::default();
-        };
-        let mut rules = Vec::new();
-        for (from, to) in pairs {
-            match AddressRule::parse(from, to) {
-                Ok(rule) => rules.push(rule),
-                Err(error) => {
-                    let problem = format!("holds {from:?} to {to:?}, which is not a rule: {error}");
-                    self.fault(setting, problem, key.allowed());
-                }
-            }
-        }
-        AddressMap::new(rules)
-    }
-
     fn limits(&mut self) -> LimitsConfig {
         LimitsConfig {
             max_clients: self.count(&keys::LIMITS_MAX_CLIENTS, 0),
             max_clients_per_ip: self.count(&keys::LIMITS_MAX_CLIENTS_PER_IP, 0),
             accepts_per_second: self.count(&keys::LIMITS_ACCEPTS_PER_SECOND, 0),
-            idle_timeout: self.time(&keys::LIMITS_IDLE_TIMEOUT),
+            idle_timeout: self.time(&keys::LIMITS_IDLE_TIMEOUT, 0),
             pipeline_count: self.count(&keys::LIMITS_PIPELINE_COUNT, 0),
             park_count: self.count(&keys::LIMITS_PARK_COUNT, 0),
             park_bytes: self.size(&keys::LIMITS_PARK_BYTES),
-            park_timeout: self.time(&keys::LIMITS_PARK_TIMEOUT),
-            request_timeout: self.time(&keys::LIMITS_REQUEST_TIMEOUT),
+            park_timeout: self.time(&keys::LIMITS_PARK_TIMEOUT, 0),
+            request_timeout: self.time(&keys::LIMITS_REQUEST_TIMEOUT, 0),
             client_input_total_bytes: self.size(&keys::LIMITS_CLIENT_INPUT_TOTAL_BYTES),
             client_output_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_BYTES),
             client_output_soft_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_SOFT_BYTES),
-            client_output_soft_time: self.time(&keys::LIMITS_CLIENT_OUTPUT_SOFT_TIME),
+            client_output_soft_time: self.time(&keys::LIMITS_CLIENT_OUTPUT_SOFT_TIME, 0),
             client_output_pause_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_PAUSE_BYTES),
             pubsub_output_bytes: self.size(&keys::LIMITS_PUBSUB_OUTPUT_BYTES),
             pubsub_output_soft_bytes: self.size(&keys::LIMITS_PUBSUB_OUTPUT_SOFT_BYTES),
@@ -288,36 +180,9 @@ impl Reader<'_> {
         LogConfig {
             level,
             format,
-            slow_time: self.time(&keys::LOG_SLOW_TIME),
+            slow_time: self.time(&keys::LOG_SLOW_TIME, 0),
             slow_count: self.count(&keys::LOG_SLOW_COUNT, 0),
         }
-    }
-}
-
-/// `{ from, to }` tables of the file, or `FROM=TO,FROM=TO` from outside.
-fn pairs(raw: &Raw) -> Option<Vec<(&str, &str)>> {
-    match raw {
-        Raw::Text(text) => text
-            .split(',')
-            .map(|pair| pair.trim().split_once('='))
-            .collect(),
-        Raw::List(items) => items.iter().map(pair).collect(),
-        _ => None,
-    }
-}
-
-fn pair(raw: &Raw) -> Option<(&str, &str)> {
-    let Raw::Table(fields) = raw else { return None };
-    let field = |wanted: &str| {
-        fields
-            .iter()
-            .find(|(name, _)| name == wanted)
-            .and_then(|(_, value)| as_text(value))
-    };
-    if fields.len() == 2 {
-        Some((field("from")?, field("to")?))
-    } else {
-        None
     }
 }
 
@@ -330,36 +195,5 @@ const fn file_origin() -> Origin {
     Origin::File {
         name: String::new(),
         line: 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::{MINIMAL, build};
-    use super::Flag;
-
-    #[test]
-    fn a_server_takes_the_place_of_a_cluster_and_both_are_a_fault_n24() {
-        let config = build("upstream.server = 'redis-1:6379'\n", &[], &[]).unwrap();
-        let server = config.upstream.server.map(|server| server.to_string());
-        assert_eq!(server.as_deref(), Some("redis-1:6379"));
-        assert!(config.upstream.seeds.is_empty());
-        let by_variable = build("", &[("SLOTWAY_UPSTREAM_SERVER", "[::1]:1")], &[]).unwrap();
-        let by_flag = build("", &[], &[(Flag::Server, "[::1]:1")]).unwrap();
-        assert_eq!(by_variable, by_flag);
-        let error = build(MINIMAL, &[], &[(Flag::Server, "redis-1:6379")]).unwrap_err();
-        let text = error.to_string();
-        for part in [
-            "1 fault",
-            "flag --server: upstream.server",
-            "so is upstream.cluster (test.toml:1)",
-            "Leave upstream.cluster out",
-        ] {
-            assert!(text.contains(part), "{part} is not in\n{text}");
-        }
-        let text = build("upstream.server = 'nowhere'\n", &[], &[])
-            .unwrap_err()
-            .to_string();
-        assert!(text.contains("HOST:PORT"), "{text}");
     }
 }

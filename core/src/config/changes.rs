@@ -14,14 +14,15 @@ pub struct Change {
 
 impl Config {
     /// The keys whose values differ in `newer`. A password counts as its own key, wherever it comes from; a listener more or less as
-    /// `listener.listen`.
+    /// `listener.listen`, an upstream as `upstream.name`.
     #[must_use]
     pub fn changes(&self, newer: &Self) -> Vec<Change> {
         let Self {
             workers,
             admin,
             listeners,
-            upstream: _,
+            sentinel,
+            upstreams,
             limits: _,
             log: _,
             drain,
@@ -33,12 +34,31 @@ impl Config {
                 &keys::LISTENER_LISTEN,
                 listeners.len() != newer.listeners.len(),
             ),
+            (
+                &keys::SENTINEL_LISTEN,
+                sentinel.as_ref().map(|it| it.listen)
+                    != newer.sentinel.as_ref().map(|it| it.listen),
+            ),
+            (
+                &keys::SENTINEL_REQUIREPASS,
+                sentinel.as_ref().and_then(|it| it.requirepass.as_ref())
+                    != newer
+                        .sentinel
+                        .as_ref()
+                        .and_then(|it| it.requirepass.as_ref()),
+            ),
+            (
+                &keys::UPSTREAM_NAME,
+                upstreams.len() != newer.upstreams.len(),
+            ),
             (&keys::SHUTDOWN_DRAIN, *drain != newer.drain),
         ];
         for (older, newer) in listeners.iter().zip(&newer.listeners) {
             differs.extend(listener(older, newer));
         }
-        differs.extend(upstream(&self.upstream, &newer.upstream));
+        for (older, newer) in upstreams.iter().zip(&newer.upstreams) {
+            differs.extend(upstream(older, newer));
+        }
         differs.extend(limits(&self.limits, &newer.limits));
         differs.extend(log(&self.log, &newer.log));
         // In the order of the file, and once if it is the same key of several listeners.
@@ -74,7 +94,9 @@ fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> Compared {
         newer,
         ListenerConfig {
             listen: LISTENER_LISTEN,
+            upstream: LISTENER_UPSTREAM,
             requirepass: LISTENER_REQUIREPASS,
+            service: LISTENER_SERVICE,
             announce: LISTENER_ANNOUNCE,
             cluster_emulation: LISTENER_CLUSTER_EMULATION,
             admin_commands: LISTENER_ADMIN_COMMANDS,
@@ -97,6 +119,7 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> Compared {
         older,
         newer,
         UpstreamConfig {
+            name: UPSTREAM_NAME,
             seeds: UPSTREAM_CLUSTER,
             server: UPSTREAM_SERVER,
             sentinel: UPSTREAM_SENTINELS,
@@ -238,6 +261,19 @@ mod tests {
                     file += "upstream.password = 'x'\n";
                     expected.push("upstream.password");
                 }
+                "sentinel.listen" => expected.insert(0, "listener.service"),
+                "sentinel.requirepass" | "sentinel.requirepass_file" => {
+                    file += "sentinel.listen = '127.0.0.1:2'\n";
+                    expected.splice(0..0, ["listener.service", "sentinel.listen"]);
+                }
+                "listener.service" => {
+                    file += "sentinel.listen = '127.0.0.1:2'\n";
+                    expected.push("sentinel.listen");
+                }
+                "listener.upstream" => {
+                    file += "upstream.name = 'orders'\n";
+                    expected = vec!["upstream.name"];
+                }
                 // Its part goes down with it.
                 "limits.client_output_bytes" => {
                     file += "limits.client_output_pause_bytes = '1MiB'\n";
@@ -276,5 +312,12 @@ mod tests {
         let mut fewer = older.clone();
         fewer.listeners.pop();
         assert_eq!(keys(older.changes(&fewer)), ["listener.listen"]);
+        let mut elsewhere = older.clone();
+        elsewhere.upstreams.push(older.upstreams[0].clone());
+        elsewhere.listeners[1].upstream = 1;
+        assert_eq!(
+            keys(older.changes(&elsewhere)),
+            ["listener.upstream", "upstream.name"]
+        );
     }
 }

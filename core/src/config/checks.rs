@@ -16,6 +16,8 @@ impl Reader<'_> {
             .map(|address| (address, "admin.listen"))
             .into_iter()
             .collect();
+        let sentinel = config.sentinel.as_ref();
+        taken.extend(sentinel.map(|it| (it.listen, "sentinel.listen")));
         for (table, listener) in config.listeners.iter().enumerate() {
             let address = listener.listen;
             let clash = taken

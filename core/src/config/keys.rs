@@ -140,7 +140,7 @@ const LIVE: [&Key; 10] = [
 pub(super) const REPEATABLE: [&str; 2] = ["listener", "upstream"];
 
 /// Sections with their description, in the order of the reference file.
-pub(super) const SECTIONS: [(&str, &str); 6] = [
+pub(super) const SECTIONS: [(&str, &str); 7] = [
     (
         "admin",
         "The HTTP endpoint for metrics, health checks and the topology.",
@@ -150,8 +150,12 @@ pub(super) const SECTIONS: [(&str, &str); 6] = [
         "Where clients connect. Repeat it as [[listener]] for several.",
     ),
     (
+        "sentinel",
+        "The proxy as a Sentinel, for clients that are set up with Sentinels: asked for a service, it names the address of the listener with that service (SENTINEL GET-MASTER-ADDR-BY-NAME and its likes). That never changes, and there are no replicas.",
+    ),
+    (
         "upstream",
-        "The Redis or Valkey servers behind the proxy: a cluster, one server that has all keys, or the one that Sentinels name. Set one of cluster, server and sentinels.",
+        "The Redis or Valkey servers behind the proxy: a cluster, one server that has all keys, or the one that Sentinels name. Set one of cluster, server and sentinels. Repeat it as [[upstream]], each with a name, for several: each has threads, clients and connections of its own.",
     ),
     (
         "limits",
@@ -206,7 +210,7 @@ macro_rules! keys {
 keys! {
     /// Shared nothing: a worker is one thread, so more than the cores only adds switches.
     WORKERS "workers" "SLOTWAY_WORKERS" "2" Kind::Count { min: 1, max: 256, default: None }
-        => "Threads that serve clients. Default: the cores this process may use (a container's CPU limit counts).";
+        => "Threads that serve clients, for each upstream. Default: the cores this process may use (a container's CPU limit counts).";
 
     /// Loopback: metrics and topology tell much about a system, so showing them to others is a decision.
     ADMIN_LISTEN "admin.listen" "SLOTWAY_ADMIN" ""
@@ -216,14 +220,18 @@ keys! {
     /// The port clients try by themselves, on loopback until somebody decides otherwise.
     LISTENER_LISTEN "listener.listen" "SLOTWAY_LISTEN" "" Kind::Text { form: ADDRESS, default: Some("127.0.0.1:6379") }
         => "Address to listen on.";
+    LISTENER_UPSTREAM "listener.upstream" "SLOTWAY_LISTENER_UPSTREAM" "\"orders\"" Kind::Text { form: "the name of an upstream", default: None }
+        => "The upstream that clients of this listener use, by its name. May be left out if there is only one.";
     LISTENER_REQUIREPASS "listener.requirepass" "SLOTWAY_LISTENER_REQUIREPASS" "\"a long random password\"" Kind::Password
         => "Password that clients must give with AUTH or HELLO. Without it everybody who can connect may use the cluster.";
     LISTENER_REQUIREPASS_FILE "listener.requirepass_file" "SLOTWAY_LISTENER_REQUIREPASS_FILE" "\"/run/secrets/slotway-client\""
         Kind::Text { form: PATH, default: None }
         => "File that holds that password instead; one newline at its end is ignored.";
+    LISTENER_SERVICE "listener.service" "SLOTWAY_LISTENER_SERVICE" "\"orders\"" Kind::Text { form: "a name without blanks", default: None }
+        => "The name under which clients that ask the proxy as a Sentinel (sentinel.listen) find this listener. Default: mymaster, if there is only one listener; else it is not found.";
     LISTENER_ANNOUNCE "listener.announce" "SLOTWAY_LISTENER_ANNOUNCE" "\"redis.example.com:6379\""
         Kind::Text { form: HOST_PORT, default: None }
-        => "Address told to cluster-aware clients. Default: the address each client connected to. Set it behind a load balancer.";
+        => "Address told to cluster-aware clients, and to those that ask the proxy as a Sentinel. Default: the address each client connected to. Set it behind a load balancer.";
     /// Cluster libraries then work unchanged, and plain clients never look.
     LISTENER_CLUSTER_EMULATION "listener.cluster_emulation" "SLOTWAY_LISTENER_CLUSTER_EMULATION" "" Kind::Switch { default: true }
         => "Answer CLUSTER SLOTS, SHARDS, NODES as a cluster of one node that owns every slot. false: answer that cluster support is disabled.";
@@ -266,6 +274,18 @@ keys! {
     LISTENER_TRACKING "listener.tracking" "SLOTWAY_LISTENER_TRACKING" "" Kind::Switch { default: false }
         => "Let clients have the servers tell them which keys change, so that they can keep what they have read (CLIENT TRACKING). Each that does has a connection of its own to every primary it reads from, two in RESP2. false: refuse CLIENT TRACKING ON.";
 
+    SENTINEL_LISTEN "sentinel.listen" "SLOTWAY_SENTINEL" ""
+        Kind::Text { form: "IP:PORT, such as \"0.0.0.0:26379\", or \"off\"", default: Some("off") }
+        => "Address to listen on, or \"off\".";
+    SENTINEL_REQUIREPASS "sentinel.requirepass" "SLOTWAY_SENTINEL_REQUIREPASS" "\"a long random password\"" Kind::Password
+        => "Password that clients must give there.";
+    SENTINEL_REQUIREPASS_FILE "sentinel.requirepass_file" "SLOTWAY_SENTINEL_REQUIREPASS_FILE" "\"/run/secrets/slotway-sentinel-client\""
+        Kind::Text { form: PATH, default: None }
+        => "File that holds that password instead; one newline at its end is ignored.";
+
+    UPSTREAM_NAME "upstream.name" "SLOTWAY_UPSTREAM_NAME" "\"orders\""
+        Kind::Text { form: "letters, digits, dots, dashes and underscores, 64 at most", default: None }
+        => "What listeners, metrics, /readyz and log lines call it. Needed where there are several; with a name, its metrics have the label upstream.";
     UPSTREAM_CLUSTER "upstream.cluster" "SLOTWAY_CLUSTER" "[\"127.0.0.1:7000\", \"127.0.0.1:7001\", \"127.0.0.1:7002\"]"
         Kind::List { form: "a list of HOST:PORT, such as [\"redis-1:6379\", \"redis-2:6379\"]" }
         => "Some nodes of the cluster, to find the others; names are looked up again whenever no known node answers.";
@@ -321,7 +341,7 @@ keys! {
 
     /// What the servers themselves default to.
     LIMITS_MAX_CLIENTS "limits.max_clients" "SLOTWAY_LIMITS_MAX_CLIENTS" "" count(1, 1_000_000, 10_000)
-        => "Connections of clients at a time, of all listeners together; one more is refused with the servers' own error.";
+        => "Connections of clients at a time, of all listeners together, that of the Sentinel included; one more is refused with the servers' own error.";
     /// Off: behind a balancer or NAT all clients have one address.
     LIMITS_MAX_CLIENTS_PER_IP "limits.max_clients_per_ip" "SLOTWAY_LIMITS_MAX_CLIENTS_PER_IP" "" count(0, 1_000_000, 0)
         => "The same for the clients of one address; 0 is no limit.";
@@ -336,7 +356,7 @@ keys! {
         => "Requests of one client under way at a time; further ones wait unread in its socket. No pipeline is too long for it.";
     /// [PK1].
     LIMITS_PARK_COUNT "limits.park_count" "SLOTWAY_LIMITS_PARK_COUNT" "" count(0, 10_000_000, 100_000)
-        => "Requests that wait for a shard without a primary, shared evenly by the workers; more are refused.";
+        => "Requests that wait for a shard without a primary, shared evenly by the workers of all upstreams; more are refused.";
     /// [PK1].
     LIMITS_PARK_BYTES "limits.park_bytes" "SLOTWAY_LIMITS_PARK_BYTES" "" size(0, 64 * GIB, 64 * MIB)
         => "The same in bytes.";
@@ -348,7 +368,7 @@ keys! {
         => "A request that was sent to a node waits this long for its reply; then its client gets an error, and UNCERTAIN if it may have changed data. Scripts wait as long as they take. 0s is no limit.";
     /// A gigabyte is one request of the utmost size, and as much as a machine for a proxy can spare.
     LIMITS_CLIENT_INPUT_TOTAL_BYTES "limits.client_input_total_bytes" "SLOTWAY_LIMITS_CLIENT_INPUT_TOTAL_BYTES" "" size(MIB, 1024 * GIB, GIB)
-        => "Requests of all clients together, in part or not answered yet, shared evenly by the workers. Beyond it a client that has more than 64KiB of that is read no further until others are through. One at a time goes on, so that every request ends; it is disconnected if it brings less than 320KiB in 5s while others wait. In all never more than this, one max_request_bytes for each worker and 80KiB for each client.";
+        => "Requests of all clients together, in part or not answered yet, shared evenly by the workers of all upstreams. Beyond it a client that has more than 64KiB of that is read no further until others are through. One at a time goes on, so that every request ends; it is disconnected if it brings less than 320KiB in 5s while others wait. In all never more than this, one max_request_bytes for each worker and 80KiB for each client.";
     /// [D13].
     LIMITS_CLIENT_OUTPUT_BYTES "limits.client_output_bytes" "SLOTWAY_LIMITS_CLIENT_OUTPUT_BYTES" "" size(MIB, 64 * GIB, 256 * MIB)
         => "Replies that a client does not read; beyond this it is disconnected (the hard limit of the servers' client-output-buffer-limit).";
@@ -393,7 +413,7 @@ keys! {
         => "A request that is answered by a node this long after it came, or later, is noted in the slow log (the servers' slowlog-log-slower-than). 0s notes all.";
     /// What the servers default to.
     LOG_SLOW_COUNT "log.slow_count" "SLOTWAY_LOG_SLOW_COUNT" "" count(0, 1_000_000, 128)
-        => "Requests that the slow log keeps (the servers' slowlog-max-len); 0 turns it off.";
+        => "Requests that the slow log of each upstream keeps (the servers' slowlog-max-len); 0 turns it off.";
 
     /// [D12]: below the 30 s that orchestrators allow before they kill.
     SHUTDOWN_DRAIN "shutdown.drain" "SLOTWAY_SHUTDOWN_DRAIN" "" millis(0, HOUR, 10 * SECOND)

@@ -16,10 +16,12 @@ mod keys;
 mod reference;
 mod secret;
 mod sentinel;
+mod sentinel_listener;
 mod source;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod upstream;
 mod value;
 
 use std::net::SocketAddr;
@@ -71,8 +73,10 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// At least one listener; no two of the same address.
     pub listeners: Vec<ListenerConfig>,
-    /// What is behind the proxy.
-    pub upstream: UpstreamConfig,
+    /// Where the proxy is a Sentinel; `None` is nowhere. If it is, at least one listener has a service name.
+    pub sentinel: Option<SentinelListenerConfig>,
+    /// What is behind the proxy: at least one. Of several, each has a name of its own and a listener.
+    pub upstreams: Vec<UpstreamConfig>,
     /// Bounds of queues, frames and waiting times.
     pub limits: LimitsConfig,
     /// What is logged and how.
@@ -86,9 +90,13 @@ pub struct Config {
 pub struct ListenerConfig {
     /// Address to bind; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Which of [`Config::upstreams`] its clients use.
+    pub upstream: usize,
     /// Password that clients must give.
     pub requirepass: Option<Secret>,
-    /// Address told to cluster-aware clients instead of the one they connected to.
+    /// The name under which clients that ask the proxy as a Sentinel find this listener; no two have the same.
+    pub service: Option<String>,
+    /// Address told to clients that ask for one, instead of the one they connected to.
     pub announce: Option<Address>,
     /// Whether CLUSTER subcommands are answered as a cluster of one node.
     pub cluster_emulation: bool,
@@ -116,9 +124,20 @@ pub struct ListenerConfig {
     pub tracking: bool,
 }
 
-/// The cluster or the server behind the proxy and how to talk to it.
+/// The address where clients ask the proxy as they ask Sentinels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentinelListenerConfig {
+    /// Address to bind; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Password that clients must give there.
+    pub requirepass: Option<Secret>,
+}
+
+/// A cluster or a server behind the proxy and how to talk to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
+    /// What it is called; always there if there are several.
+    pub name: Option<String>,
     /// Nodes of the cluster to start from; at least one, unless there is a `server` or a `sentinel`.
     pub seeds: Vec<Address>,
     /// The one server that has all keys, by its address.

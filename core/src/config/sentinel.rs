@@ -5,7 +5,7 @@ use super::keys;
 use super::typed::Reader;
 
 /// As the servers' own example configuration has it.
-const SERVICE: &str = "mymaster";
+pub(super) const SERVICE: &str = "mymaster";
 
 impl Default for SentinelConfig {
     /// No Sentinels, and what holds for some if nothing is said.
@@ -21,13 +21,13 @@ impl Default for SentinelConfig {
 }
 
 impl Reader<'_> {
-    pub(super) fn sentinel(&mut self) -> Option<SentinelConfig> {
-        let Some(setting) = self.settings.get(&keys::UPSTREAM_SENTINELS, 0) else {
-            self.refuse_sentinel_keys();
+    pub(super) fn sentinel(&mut self, table: usize) -> Option<SentinelConfig> {
+        let Some(setting) = self.settings.get(&keys::UPSTREAM_SENTINELS, table) else {
+            self.refuse_sentinel_keys(table);
             return None;
         };
         for other in [&keys::UPSTREAM_CLUSTER, &keys::UPSTREAM_SERVER] {
-            if let Some(other) = self.settings.get(other, 0) {
+            if let Some(other) = self.settings.get(other, table) {
                 let problem = format!(
                     "is set, and so is {} ({}): the proxy talks to one of them",
                     other.key.path, other.origin
@@ -37,35 +37,35 @@ impl Reader<'_> {
                 self.fault(setting, problem, remedy.to_owned());
             }
         }
-        let service = self.text(&keys::UPSTREAM_SENTINEL_SERVICE, 0);
+        let service = self.text(&keys::UPSTREAM_SENTINEL_SERVICE, table);
         if let Some((setting, text)) = service
             && text.contains(char::is_whitespace)
         {
             let remedy = keys::UPSTREAM_SENTINEL_SERVICE.allowed();
             self.fault(setting, "has a blank".to_owned(), remedy);
         }
-        let user = self.text(&keys::UPSTREAM_SENTINEL_USER, 0);
+        let user = self.text(&keys::UPSTREAM_SENTINEL_USER, table);
         let password = self.password(
             &keys::UPSTREAM_SENTINEL_PASSWORD,
             &keys::UPSTREAM_SENTINEL_PASSWORD_FILE,
-            0,
+            table,
         );
         if let (Some((setting, _)), None) = (user, &password) {
             let remedy = "Set upstream.sentinel_password or upstream.sentinel_password_file too, or leave the user out.";
             self.fault(setting, "has no password".to_owned(), remedy.to_owned());
         }
-        let quorum = self.settings.get(&keys::UPSTREAM_SENTINEL_QUORUM, 0);
+        let quorum = self.settings.get(&keys::UPSTREAM_SENTINEL_QUORUM, table);
         Some(SentinelConfig {
             addresses: self.address_list(setting),
             service: service.map_or(SERVICE, |(_, text)| text).to_owned(),
-            quorum: quorum.map(|_| self.count_or(&keys::UPSTREAM_SENTINEL_QUORUM, 0, 1)),
+            quorum: quorum.map(|_| self.count_or(&keys::UPSTREAM_SENTINEL_QUORUM, table, 1)),
             user: user.map(|(_, user)| user.to_owned()),
             password,
         })
     }
 
     /// Without Sentinels, what else is said of them would have no effect.
-    fn refuse_sentinel_keys(&mut self) {
+    fn refuse_sentinel_keys(&mut self, table: usize) {
         for key in [
             &keys::UPSTREAM_SENTINEL_SERVICE,
             &keys::UPSTREAM_SENTINEL_QUORUM,
@@ -73,7 +73,7 @@ impl Reader<'_> {
             &keys::UPSTREAM_SENTINEL_PASSWORD,
             &keys::UPSTREAM_SENTINEL_PASSWORD_FILE,
         ] {
-            if let Some(setting) = self.settings.get(key, 0) {
+            if let Some(setting) = self.settings.get(key, table) {
                 let remedy = "Set upstream.sentinels too, or leave it out.";
                 let problem = "has no effect without upstream.sentinels";
                 self.fault(setting, problem.to_owned(), remedy.to_owned());
@@ -91,15 +91,18 @@ mod tests {
         let file = "upstream.sentinels = ['a:1', '[::1]:2']\nupstream.sentinel_service = 'web'\n\
                     upstream.sentinel_quorum = 2\nupstream.sentinel_password = 'x'\n";
         let config = build(file, &[], &[]).unwrap();
-        assert!(config.upstream.is_undivided());
-        let sentinel = config.upstream.sentinel.unwrap();
+        assert!(config.upstreams[0].is_undivided());
+        let sentinel = config.upstreams[0].sentinel.clone().unwrap();
         assert_eq!(sentinel.addresses.len(), 2);
         assert_eq!(
             (sentinel.service.as_str(), sentinel.quorum),
             ("web", Some(2))
         );
         let by_variable = build("", &[("SLOTWAY_UPSTREAM_SENTINELS", "a:1, b:2")], &[]).unwrap();
-        assert_eq!(by_variable.upstream.sentinel.unwrap().service, "mymaster");
+        assert_eq!(
+            by_variable.upstreams[0].sentinel.as_ref().unwrap().service,
+            "mymaster"
+        );
         for (file, part) in [
             (
                 "upstream.sentinels = ['a:1']\nupstream.server = 'b:1'\n",

@@ -70,8 +70,8 @@ pub(super) struct Settings {
     pub(super) values: Vec<Setting>,
     /// Faults so far.
     pub(super) faults: Vec<Fault>,
-    /// Number of `listener` tables in the file.
-    pub(super) listener_tables: usize,
+    /// Where the tables begin that the file repeats: section and place of each, in its order.
+    repeated: Vec<(&'static str, Origin)>,
     /// The file could not be read as TOML in every part, so that a key may seem to be missing that is not.
     pub(super) broken_file: bool,
 }
@@ -84,6 +84,24 @@ impl Settings {
             .iter()
             .filter(|setting| setting.key.path == key.path && setting.table == table);
         given.max_by(|left, right| layer(&left.origin).cmp(&layer(&right.origin)))
+    }
+
+    /// Number of tables of a section that may be repeated; one that is not there counts, for its defaults.
+    pub(super) fn tables(&self, section: &str) -> usize {
+        let repeated = self.repeated.iter();
+        repeated
+            .filter(|(known, _)| *known == section)
+            .count()
+            .max(1)
+    }
+
+    /// Where that table begins; without a place if it is the only one.
+    pub(super) fn origin(&self, section: &str, table: usize) -> Origin {
+        let mut repeated = self.repeated.iter().filter(|(known, _)| *known == section);
+        match repeated.nth(table) {
+            Some((_, origin)) if self.tables(section) > 1 => origin.clone(),
+            _ => Origin::Default,
+        }
     }
 
     /// Adds what the file says.
@@ -120,17 +138,11 @@ impl Settings {
                 if repeatable && tables.iter().all(|table| table.get_ref().is_table()) =>
             {
                 for (index, table) in tables.iter().enumerate() {
+                    let known = REPEATABLE.iter().find(|known| **known == section);
+                    let origin = lines.origin(table.span().start);
+                    self.repeated.extend(known.map(|known| (*known, origin)));
                     if let Some(inner) = table.get_ref().as_table() {
                         self.add_table(lines, section, index, inner);
-                    }
-                    if section == "upstream" && index == 1 {
-                        self.faults.push(Fault {
-                            origin: lines.origin(table.span().start),
-                            key: section.to_owned(),
-                            value: None,
-                            problem: "is given more than once".to_owned(),
-                            remedy: "This version has one upstream: start a second process for a second cluster.".to_owned(),
-                        });
                     }
                 }
             }
@@ -145,9 +157,6 @@ impl Settings {
     }
 
     fn add_table(&mut self, lines: &Lines<'_>, section: &str, index: usize, table: &DeTable<'_>) {
-        if section == "listener" {
-            self.listener_tables = self.listener_tables.max(index + 1);
-        }
         for (name, value) in table {
             self.add_key(lines, section, index, name, value);
         }
@@ -323,7 +332,10 @@ fn mistyped_variable(name: &str) -> Option<&'static str> {
 }
 
 /// The candidate within a few typing errors of `name`, if any.
-fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(super) fn nearest<'c>(
+    name: &str,
+    candidates: impl Iterator<Item = &'c str>,
+) -> Option<&'c str> {
     let allowed = (name.len() / 4).clamp(1, 3);
     let measured = candidates.map(|candidate| (edit_distance(name, candidate), candidate));
     measured

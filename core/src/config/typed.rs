@@ -72,11 +72,11 @@ impl<'a> Reader<'a> {
         usize::try_from(given.unwrap_or(default)).unwrap_or(usize::MAX)
     }
 
-    pub(super) fn time(&mut self, key: &'static Key) -> Duration {
+    pub(super) fn time(&mut self, key: &'static Key, table: usize) -> Duration {
         let Kind::Time { min, max, default } = key.kind else {
             return Duration::ZERO;
         };
-        let Some(setting) = self.settings.get(key, 0) else {
+        let Some(setting) = self.settings.get(key, table) else {
             return default;
         };
         let duration = as_text(&setting.raw).and_then(parse_duration);

@@ -158,8 +158,13 @@ struct Hello<'a> {
     name: Option<&'a [u8]>,
 }
 
-/// [Y1] [Y2]: everything is checked before anything is changed, so a HELLO is never half applied.
 pub(super) fn hello(call: &mut Call<'_>) {
+    let mode = mode(call.env.listener().cluster);
+    hello_as(call, mode, Some("master"));
+}
+
+/// [Y1] [Y2]: everything is checked before anything is changed, so a HELLO is never half applied. A Sentinel has no role.
+pub(super) fn hello_as(call: &mut Call<'_>, mode: &str, role: Option<&str>) {
     let upstream = call.env.upstream();
     let wanted = match parse_hello(call, &upstream) {
         Ok(wanted) => wanted,
@@ -180,7 +185,7 @@ pub(super) fn hello(call: &mut Call<'_>) {
         call.client.name = name.to_vec();
     }
     call.env.client_changed(call.client);
-    write_hello(call, &upstream);
+    write_hello(call, &upstream, mode, role);
 }
 
 fn parse_hello<'a>(call: &Call<'a>, upstream: &UpstreamFacts) -> Result<Hello<'a>, Vec<u8>> {
@@ -217,7 +222,7 @@ fn hello_option_error(option: &[u8]) -> Vec<u8> {
     quote("ERR Syntax error in HELLO option '", option, "'")
 }
 
-fn write_hello(call: &mut Call<'_>, upstream: &UpstreamFacts) {
+fn write_hello(call: &mut Call<'_>, upstream: &UpstreamFacts, mode: &str, role: Option<&str>) {
     let protocol = call.client.protocol;
     let (server, version) = match (&upstream.valkey_version, &upstream.redis_version) {
         (Some(version), _) => ("valkey", version.as_ref()),
@@ -225,7 +230,7 @@ fn write_hello(call: &mut Call<'_>, upstream: &UpstreamFacts) {
         (None, None) => ("redis", UNKNOWN_VERSION),
     };
     let out = &mut *call.out;
-    write::map(out, 7, protocol);
+    write::map(out, 6 + usize::from(role.is_some()), protocol);
     write::bulk(out, b"server");
     write::bulk(out, server.as_bytes());
     write::bulk(out, b"version");
@@ -235,9 +240,11 @@ fn write_hello(call: &mut Call<'_>, upstream: &UpstreamFacts) {
     write::bulk(out, b"id");
     write::integer(out, i64::try_from(call.client.id).unwrap_or(i64::MAX));
     write::bulk(out, b"mode");
-    write::bulk(out, mode(call.env.listener().cluster).as_bytes());
-    write::bulk(out, b"role");
-    write::bulk(out, b"master");
+    write::bulk(out, mode.as_bytes());
+    if let Some(role) = role {
+        write::bulk(out, b"role");
+        write::bulk(out, role.as_bytes());
+    }
     write::bulk(out, b"modules");
     write::array(out, 0);
 }

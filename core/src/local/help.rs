@@ -182,6 +182,27 @@ const SCRIPT: Entries = &[
     ("KILL", "Stop the script that runs, on whichever primary."),
     ("LOAD <script>", "Make a script known to all primaries."),
 ];
+const SENTINEL: Entries = &[
+    (
+        "CKQUORUM <master-name>",
+        "Always fine: the address never changes.",
+    ),
+    (
+        "GET-MASTER-ADDR-BY-NAME <master-name>",
+        "Where clients of the service connect to: this proxy.",
+    ),
+    (
+        "MASTER <master-name>",
+        "The service, which has this proxy for its primary.",
+    ),
+    ("MASTERS", "All of them."),
+    ("MYID", "The id of this proxy."),
+    (
+        "REPLICAS <master-name>",
+        "None: the proxy sends everything where it belongs.",
+    ),
+    ("SENTINELS <master-name>", "None besides this one."),
+];
 const SLOWLOG: Entries = &[
     ("GET [<count>]", "Entries of the log."),
     ("LEN", "Number of entries."),
@@ -231,10 +252,19 @@ fn entries(container: &str) -> Option<Entries> {
     })
 }
 
+/// SENTINEL HELP, of a Sentinel.
+pub(super) fn sentinel_help(call: &mut Call<'_>) {
+    write_help("sentinel", SENTINEL, call);
+}
+
 pub(super) fn help(container: &str, spec: &Spec, call: &mut Call<'_>) {
-    let Some(entries) = entries(container) else {
-        return write_not_yet(spec, call.out);
-    };
+    match entries(container) {
+        Some(entries) => write_help(container, entries, call),
+        None => write_not_yet(spec, call.out),
+    }
+}
+
+fn write_help(container: &str, entries: Entries, call: &mut Call<'_>) {
     let out = &mut *call.out;
     write::array(out, entries.len() * 2 + 3);
     let title = format!(

@@ -61,22 +61,34 @@ impl Section {
 
     /// Does the request name this section, or all of them?
     fn wanted(self, call: &Call<'_>) -> bool {
-        let mut names = call.args.iter().skip(1).peekable();
-        names.peek().is_none()
-            || names.any(|name| {
-                ["default", "all", "everything", self.title()]
-                    .iter()
-                    .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
-            })
+        is_wanted(self.title(), call)
     }
 }
 
+/// Does the request name the section with this title, or all of them?
+pub(super) fn is_wanted(title: &str, call: &Call<'_>) -> bool {
+    let mut names = call.args.iter().skip(1).peekable();
+    names.peek().is_none()
+        || names.any(|name| {
+            ["default", "all", "everything", title]
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+        })
+}
+
 /// The reply as it grows.
-struct Text(String);
+pub(super) struct Text(pub(super) String);
 
 impl Text {
-    /// Writing to a String cannot fail.
-    fn line(&mut self, name: &str, value: impl Display) {
+    /// Begins a section. Writing to a String cannot fail.
+    pub(super) fn section(&mut self, title: &str) {
+        if !self.0.is_empty() {
+            self.0.push_str("\r\n");
+        }
+        let _ = write!(self.0, "# {title}\r\n");
+    }
+
+    pub(super) fn line(&mut self, name: &str, value: impl Display) {
         let _ = write!(self.0, "{name}:{value}\r\n");
     }
 
@@ -94,12 +106,12 @@ pub(super) fn info(call: &mut Call<'_>) {
         .into_iter()
         .filter(|section| section.wanted(call) && section.known(&upstream))
     {
-        if !text.0.is_empty() {
-            text.0.push_str("\r\n");
-        }
-        let _ = write!(text.0, "# {}\r\n", section.title());
+        text.section(section.title());
         match section {
-            Section::Server => server(&mut text, call, &upstream, &process),
+            Section::Server => {
+                let mode = mode(call.env.listener().cluster);
+                server(&mut text, call, (&upstream, &process), mode);
+            }
             Section::Clients => clients(call, &mut text, &process),
             Section::Memory => memory(&mut text, &upstream, &process),
             // The proxy has no data of its own to load.
@@ -132,7 +144,12 @@ pub(super) fn info(call: &mut Call<'_>) {
     call.text(text.0.as_bytes());
 }
 
-fn server(text: &mut Text, call: &Call<'_>, upstream: &UpstreamFacts, process: &ProcessFacts) {
+pub(super) fn server(
+    text: &mut Text,
+    call: &Call<'_>,
+    (upstream, process): (&UpstreamFacts, &ProcessFacts),
+    mode: &str,
+) {
     text.line(
         "redis_version",
         upstream.redis_version.as_deref().unwrap_or(UNKNOWN_VERSION),
@@ -141,7 +158,6 @@ fn server(text: &mut Text, call: &Call<'_>, upstream: &UpstreamFacts, process: &
         text.line("server_name", "valkey");
         text.line("valkey_version", version);
     }
-    let mode = mode(call.env.listener().cluster);
     text.line("redis_mode", mode);
     if upstream.valkey_version.is_some() {
         text.line("server_mode", mode);

@@ -18,6 +18,7 @@ mod info;
 mod pause;
 mod records;
 mod secret;
+mod sentinel;
 pub(crate) mod sha1;
 mod tracking;
 
@@ -31,6 +32,7 @@ pub use environment::{
     OutputLimits, Pause, ProcessFacts, PubSubGap, ShardMove, TrackingRow, UpstreamFacts,
 };
 pub use secret::Secret;
+pub use sentinel::{SentinelClient, SentinelService, answer_as_sentinel};
 
 use crate::command::{Spec, id, reply_command};
 use crate::resp::{Args, write};

@@ -2,7 +2,8 @@
 //!
 //! Names are `slotway_<area>_<what>_<unit or total>`; seconds and bytes. "Downstream" is the side of the clients, "upstream" the
 //! side of the nodes. Labels come from bounded sets: command names of the table, the enums of
-//! [`counters`](super::counters), and the nodes and workers that exist at the time.
+//! [`counters`](super::counters), and the nodes and workers that exist at the time. All that belongs to an upstream has the label
+//! `upstream` as well, if upstreams have names.
 
 /// How a metric behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Metric {
     pub name: &'static str,
     /// How it behaves.
     pub kind: MetricKind,
-    /// Names of its labels, in the order in which values are given.
+    /// Names of its labels but for `upstream`, in the order in which values are given.
     pub labels: &'static [&'static str],
     /// What it means, for people who read the endpoint.
     pub help: &'static str,
@@ -40,7 +41,7 @@ macro_rules! metrics {
 
 metrics! {
     BUILD_INFO Gauge "slotway_build_info" ["version"] "Always 1; the label says which version runs.";
-    READY Gauge "slotway_ready" [] "1 if /readyz answers 200: listening, every slot has an owner, not shutting down.";
+    READY Gauge "slotway_ready" [] "1 if /readyz answers 200, as far as it depends on the upstream: listening, every slot has an owner, not shutting down.";
     WORKERS Gauge "slotway_workers" [] "Threads that serve clients.";
 
     LEARNED_COMMANDS Gauge "slotway_learned_commands" [] "Commands, of modules as a rule, that the proxy knows only because the servers told of them.";
@@ -86,6 +87,7 @@ metrics! {
         "Connections of clients that were not served: too many of them (max_clients), or of their address (max_clients_per_ip), or the system would not accept them (accept_error).";
     DOWNSTREAM_ACCEPT_PAUSES Counter "slotway_downstream_accept_pauses_total" []
         "Times connections of clients had to wait in the kernel's queue because of limits.accepts_per_second.";
+    SENTINEL_CONNECTIONS Gauge "slotway_sentinel_connections" [] "Connections of clients that ask the proxy as a Sentinel.";
     DOWNSTREAM_CLOSED Counter "slotway_downstream_connections_closed_total" ["reason"] "Connections of clients that ended, by why.";
     DOWNSTREAM_READ Counter "slotway_downstream_read_bytes_total" [] "Bytes read from clients.";
     DOWNSTREAM_WRITTEN Counter "slotway_downstream_written_bytes_total" [] "Bytes written to clients.";

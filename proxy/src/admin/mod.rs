@@ -11,23 +11,21 @@ mod topology;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use slotway_core::topology::Snapshot;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::discovery::DiscoveryStatus;
 use crate::listener::AcceptErrors;
-use crate::supervisor::{Status, Workers};
+use crate::sentinel_listener::SentinelHandle;
+use crate::supervisor::{Service, Status, Workers};
 
 pub(crate) use process::{ProcessFigures, max_fds, read as read_process};
 
@@ -48,7 +46,8 @@ slotway admin endpoint
 
   /metrics   counters and histograms for Prometheus
   /healthz   200 while the process works (also /livez)
-  /readyz    200 while clients should be sent here: listening, every slot has an owner, not shutting down
+  /readyz    200 while clients should be sent here: listening, every slot has an owner, not shutting down;
+             of several upstreams all must be ready, and else it says which are not
   /topology  nodes, shards and slots as JSON
 ";
 
@@ -56,12 +55,10 @@ slotway admin endpoint
 pub(crate) struct Admin {
     /// Whether we listen, and whether we are shutting down.
     pub(crate) status: Rc<Status>,
-    /// The workers, to ask for their counters.
-    pub(crate) workers: Rc<Workers>,
-    /// The topology in use.
-    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
-    /// What discovery counts.
-    pub(crate) discovery: Arc<DiscoveryStatus>,
+    /// Every upstream; at least one.
+    pub(crate) services: Vec<Rc<Service>>,
+    /// The Sentinel that the proxy is, if it is one.
+    pub(crate) sentinel: Option<SentinelHandle>,
     /// Start of the process.
     pub(crate) started: SystemTime,
 }
@@ -81,7 +78,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Rc<Admin>) {
         // One reference is ours; a connection over the bound is closed by dropping it.
         if Rc::strong_count(&open) <= MAX_CONNECTIONS {
             let (admin, open) = (Rc::clone(&admin), Rc::clone(&open));
-            tokio::task::spawn_local(async move {
+            spawn_local(async move {
                 serve_connection(stream, admin).await;
                 drop(open);
             });
@@ -149,56 +146,104 @@ impl Admin {
     /// Alive is: every worker's loop turns. What the nodes do has no part in it, or a dead cluster would get proxies restarted;
     /// nor has a shutdown, in which workers end one by one.
     async fn health(&self) -> Response<Full<Bytes>> {
-        let (stuck, ended) = self.workers.missing().await;
-        if stuck.is_empty() && (ended.is_empty() || self.status.draining()) {
+        let mut text = String::new();
+        let asked = self.of_each(|workers| async move { workers.missing().await });
+        for (service, (stuck, ended)) in self.services.iter().zip(asked.await) {
+            if !stuck.is_empty() || (!ended.is_empty() && !self.status.draining()) {
+                let workers = service.workers.len();
+                let of = service
+                    .name
+                    .as_ref()
+                    .map_or_else(String::new, |name| format!(" of upstream {name}"));
+                text += &format!(
+                    "of {workers} workers{of}, {stuck:?} do not answer and {ended:?} have ended\n"
+                );
+            }
+        }
+        if text.is_empty() {
             return reply(StatusCode::OK, PLAIN, "ok\n".to_owned());
         }
-        let text = format!(
-            "of {} workers, {stuck:?} do not answer and {ended:?} have ended\n",
-            self.workers.len()
-        );
         reply(StatusCode::SERVICE_UNAVAILABLE, PLAIN, text)
     }
 
-    /// Why clients should not be sent here now, if there is a reason.
+    /// What `ask` says of the workers of each upstream. All are asked at once, since those that are stuck are waited for.
+    async fn of_each<A: Future<Output: 'static> + 'static>(
+        &self,
+        ask: impl Fn(Rc<Workers>) -> A,
+    ) -> Vec<A::Output> {
+        let services = self.services.iter();
+        let asked: Vec<_> = services
+            .map(|service| spawn_local(ask(Rc::clone(&service.workers))))
+            .collect();
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            // It can only fail by a panic, which is logged.
+            answers.extend(answer.await.ok());
+        }
+        answers
+    }
+
+    /// Why clients should not be sent here now, if there is a reason: one line for each upstream that is not ready.
     fn not_ready(&self) -> Option<String> {
+        if let Some(reason) = self.cannot_serve() {
+            return Some(reason.to_owned());
+        }
+        let troubles = self.services.iter().filter_map(|service| {
+            let trouble = service.trouble()?;
+            Some(match &service.name {
+                Some(name) => format!("upstream {name}: {trouble}"),
+                None => trouble,
+            })
+        });
+        let troubles: Vec<String> = troubles.collect();
+        (!troubles.is_empty()).then(|| troubles.join("\nnot ready: "))
+    }
+
+    /// Why nobody should come here, whichever upstream they want.
+    fn cannot_serve(&self) -> Option<&'static str> {
         if self.status.draining() {
-            return Some("shutting down".to_owned());
+            return Some("shutting down");
         }
-        if !self.status.listening() {
-            return Some("not listening yet".to_owned());
-        }
-        if let Some(trouble) = self.discovery.trouble() {
-            return Some(trouble);
-        }
-        let snapshot = self.snapshot.load();
-        if snapshot.is_empty() {
-            return Some(
-                "the topology is not known yet: no node of the cluster, or not the server, has answered".to_owned(),
-            );
-        }
-        let uncovered = snapshot.uncovered_slots();
-        (uncovered > 0).then(|| format!("{uncovered} of 16384 slots have no owner"))
+        (!self.status.listening()).then_some("not listening yet")
     }
 
     fn topology(&self) -> String {
-        topology::to_json(&self.snapshot.load(), self.discovery.age())
+        let services = self.services.iter().map(|service| {
+            let value = topology::to_json(&service.snapshot.load(), service.discovery.age());
+            (service.name.as_deref(), value)
+        });
+        topology::page(services)
     }
 
     async fn metrics(&self) -> String {
-        let workers = self.workers.collect().await;
-        let snapshot = self.snapshot.load_full();
+        let reports = self
+            .of_each(|workers| async move { workers.collect().await })
+            .await;
+        let snapshots: Vec<_> = self
+            .services
+            .iter()
+            .map(|service| service.snapshot.load_full())
+            .collect();
+        let upstreams = self.services.iter().zip(reports.iter().zip(&snapshots));
+        let upstreams = upstreams.map(|(service, (workers, snapshot))| exposition::Upstream {
+            name: service.name.as_deref(),
+            workers,
+            snapshot,
+            discovery: &service.discovery,
+            learned_commands: service.learned.commands(),
+            command_conflicts: service.learned.conflicts(),
+            ready: self.cannot_serve().is_none() && service.trouble().is_none(),
+            worker_count: service.workers.len(),
+        });
         exposition::render(&exposition::Scrape {
-            workers: &workers,
-            snapshot: &snapshot,
-            discovery: &self.discovery,
+            upstreams: &upstreams.collect::<Vec<_>>(),
             rejected: &self.status.rejected(),
             accept_pauses: self.status.accept_pauses(),
+            sentinel_connections: self
+                .sentinel
+                .as_ref()
+                .map_or(0, SentinelHandle::connections),
             reloads: &self.status.reloads(),
-            learned_commands: self.status.learned_commands(),
-            command_conflicts: self.status.command_conflicts(),
-            ready: self.not_ready().is_none(),
-            worker_count: self.workers.len(),
             started: self.started,
             process: process::read_all(),
         })

@@ -6,8 +6,21 @@ use serde_json::{Value, json};
 use slotway_core::slot::{SLOT_COUNT, Slot};
 use slotway_core::topology::{Node, NodeState, Role, ShardIndex, Snapshot};
 
-/// Writes `snapshot`, which the nodes last confirmed `age` ago.
-pub(super) fn to_json(snapshot: &Snapshot, age: Option<Duration>) -> String {
+/// The page: the topology of the only upstream, or of each by its name if they have names.
+pub(super) fn page<'n>(upstreams: impl Iterator<Item = (Option<&'n str>, Value)>) -> String {
+    let mut named = Vec::new();
+    for (name, mut value) in upstreams {
+        let Some(name) = name else {
+            return format!("{value:#}\n");
+        };
+        value["name"] = Value::from(name);
+        named.push(value);
+    }
+    format!("{:#}\n", json!({ "upstreams": named }))
+}
+
+/// `snapshot`, which the nodes last confirmed `age` ago.
+pub(super) fn to_json(snapshot: &Snapshot, age: Option<Duration>) -> Value {
     let ranges = ranges(snapshot);
     let shards: Vec<Value> = snapshot
         .shards()
@@ -27,14 +40,13 @@ pub(super) fn to_json(snapshot: &Snapshot, age: Option<Duration>) -> String {
             })
         })
         .collect();
-    let value = json!({
+    json!({
         "generation": snapshot.generation,
         "age_seconds": age.map(|age| age.as_secs_f64()),
         "uncovered_slots": snapshot.uncovered_slots(),
         "shards": shards,
         "nodes": snapshot.nodes().iter().map(node).collect::<Vec<_>>(),
-    });
-    format!("{value:#}\n")
+    })
 }
 
 fn node(node: &Node) -> Value {
@@ -97,8 +109,7 @@ mod tests {
         for slot in [3, 16383].into_iter().filter_map(Slot::new) {
             builder.assign(slot, second);
         }
-        let text = to_json(&builder.build(7), Some(Duration::from_millis(1500)));
-        let value: Value = serde_json::from_str(&text).unwrap();
+        let value = to_json(&builder.build(7), Some(Duration::from_millis(1500)));
         assert_eq!(value["generation"], 7);
         assert_eq!(value["age_seconds"], 1.5);
         assert_eq!(value["uncovered_slots"], 16384 - 7);
@@ -110,8 +121,23 @@ mod tests {
 
     #[test]
     fn an_unknown_topology_is_shown_as_empty() {
-        let value: Value = serde_json::from_str(&to_json(&Snapshot::empty(), None)).unwrap();
+        let value = to_json(&Snapshot::empty(), None);
         assert_eq!(value["age_seconds"], Value::Null);
         assert_eq!(value["shards"], json!([]));
+    }
+
+    #[test]
+    fn upstreams_with_names_are_listed_and_one_without_stands_alone() {
+        let page = |names: &[Option<&str>]| -> Value {
+            let values = names
+                .iter()
+                .map(|name| (*name, to_json(&Snapshot::empty(), None)));
+            serde_json::from_str(&page(values)).unwrap()
+        };
+        assert_eq!(page(&[None])["generation"], 0);
+        assert_eq!(page(&[Some("a")])["upstreams"][0]["name"], "a");
+        let two = page(&[Some("a"), Some("b")]);
+        assert_eq!(two["upstreams"][1]["name"], "b");
+        assert_eq!(two["upstreams"][1]["uncovered_slots"], 16384);
     }
 }

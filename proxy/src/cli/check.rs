@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use slotway_core::config::{Config, reference};
+use slotway_core::config::{Config, Secret, UpstreamConfig, reference};
+use slotway_core::topology::Address;
 
 use super::RunArgs;
 use super::load::load;
@@ -23,34 +24,61 @@ pub(super) fn print_reference(out: &mut dyn Write) -> anyhow::Result<u8> {
 fn summarize(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "The configuration is valid.")?;
     for listener in &config.listeners {
-        let password = if listener.requirepass.is_some() {
-            "clients need the password"
-        } else {
-            "no password"
-        };
-        writeln!(out, "  listens on  {}, {password}", listener.listen)?;
-    }
-    let seeds = config.upstream.seeds.iter().map(ToString::to_string);
-    match (&config.upstream.server, &config.upstream.sentinel) {
-        (Some(server), _) => writeln!(out, "  server      {server}")?,
-        (None, Some(sentinel)) => {
-            let addresses = sentinel.addresses.iter().map(ToString::to_string);
-            let addresses = addresses.collect::<Vec<_>>().join(", ");
-            writeln!(
-                out,
-                "  sentinels   {addresses}, service {}",
-                sentinel.service
-            )?;
-        }
-        (None, None) => writeln!(
+        let password = shown(listener.requirepass.as_ref());
+        let name = config.upstreams[listener.upstream].name.as_ref();
+        let upstream = name.map_or_else(String::new, |name| format!(", upstream {name}"));
+        writeln!(
             out,
-            "  cluster     {}",
-            seeds.collect::<Vec<_>>().join(", ")
-        )?,
+            "  listens on  {}, {password}{upstream}",
+            listener.listen
+        )?;
+    }
+    for upstream in &config.upstreams {
+        if let Some(name) = &upstream.name {
+            writeln!(out, "  upstream    {name}")?;
+        }
+        summarize_upstream(upstream, out)?;
+    }
+    if let Some(sentinel) = &config.sentinel {
+        let services = config.listeners.iter();
+        let services = services.filter_map(|listener| listener.service.as_deref());
+        let services = services.collect::<Vec<_>>().join(", ");
+        let password = shown(sentinel.requirepass.as_ref());
+        let address = sentinel.listen;
+        writeln!(out, "  Sentinel    {address}, {password}, for {services}")?;
     }
     match config.admin {
         Some(address) => writeln!(out, "  admin       http://{address}")?,
         None => writeln!(out, "  admin       off")?,
     }
-    writeln!(out, "  workers     {}", config.workers)
+    let each = if config.upstreams.len() > 1 {
+        " for each upstream"
+    } else {
+        ""
+    };
+    writeln!(out, "  workers     {}{each}", config.workers)
+}
+
+/// What a password comes to.
+const fn shown(password: Option<&Secret>) -> &'static str {
+    match password {
+        Some(_) => "clients need the password",
+        None => "no password",
+    }
+}
+
+fn summarize_upstream(upstream: &UpstreamConfig, out: &mut dyn Write) -> std::io::Result<()> {
+    let listed = |addresses: &[Address]| {
+        let addresses = addresses.iter().map(ToString::to_string);
+        addresses.collect::<Vec<_>>().join(", ")
+    };
+    match (&upstream.server, &upstream.sentinel) {
+        (Some(server), _) => writeln!(out, "  server      {server}"),
+        (None, Some(sentinel)) => {
+            let addresses = listed(&sentinel.addresses);
+            let service = &sentinel.service;
+            writeln!(out, "  sentinels   {addresses}, service {service}")
+        }
+        (None, None) => writeln!(out, "  cluster     {}", listed(&upstream.seeds)),
+    }
 }

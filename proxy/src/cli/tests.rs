@@ -45,7 +45,7 @@ fn run_is_the_default_command() {
         assert_eq!(arguments.cluster.as_deref(), Some("a:1,b:2"));
         assert_eq!(arguments.listen.as_deref(), Some("0.0.0.0:1"));
         let config = load::load_from(&arguments, None, std::iter::empty()).unwrap();
-        assert_eq!(config.upstream.seeds.len(), 2);
+        assert_eq!(config.upstreams[0].seeds.len(), 2);
         assert_eq!(config.workers, load::cores());
     }
 }
@@ -126,6 +126,34 @@ fn check_says_what_the_configuration_comes_to() {
     ] {
         assert!(out.contains(part), "{part} is not in\n{out}");
     }
+}
+
+#[test]
+fn check_names_every_upstream_and_who_uses_it() {
+    let path = std::env::temp_dir().join(format!("slotway-check-{}.toml", std::process::id()));
+    let file = "\
+[sentinel]\nlisten = '127.0.0.1:26379'\n
+[[upstream]]\nname = 'orders'\ncluster = ['a:1', 'b:2']\n
+[[upstream]]\nname = 'cache'\nserver = 'c:3'\n
+[[listener]]\nlisten = '127.0.0.1:1'\nupstream = 'orders'\nservice = 'sales'\n
+[[listener]]\nlisten = '127.0.0.1:2'\nupstream = 'cache'\nrequirepass = 'hunter2'\n";
+    std::fs::write(&path, file).unwrap();
+    let (code, out, err) = output(&format!("slotway check --config {}", path.display()));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!((code, err.as_str()), (0, ""));
+    for line in [
+        "  listens on  127.0.0.1:1, no password, upstream orders",
+        "  listens on  127.0.0.1:2, clients need the password, upstream cache",
+        "  upstream    orders",
+        "  cluster     a:1, b:2",
+        "  upstream    cache",
+        "  server      c:3",
+        "  Sentinel    127.0.0.1:26379, no password, for sales",
+        "for each upstream",
+    ] {
+        assert!(out.contains(line), "{line} is not in\n{out}");
+    }
+    assert!(!out.contains("hunter2"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::facts::Facts;
 use crate::places::{Place, Places};
+use crate::sentinel_listener::SentinelHandle;
 use crate::supervisor::{Rejection, Status, Workers};
 
 /// Connections of this much time may come at once.
@@ -16,18 +17,25 @@ const BURST: Duration = Duration::from_secs(1);
 /// The gate of all listeners.
 pub(crate) struct Gate {
     facts: Arc<Facts>,
-    workers: Rc<Workers>,
+    workers: Vec<Rc<Workers>>,
+    sentinel: Option<SentinelHandle>,
     status: Rc<Status>,
     places: Arc<Places>,
     pace: Cell<Pace>,
 }
 
 impl Gate {
-    /// A gate that nobody has come through.
-    pub(crate) fn new(facts: Arc<Facts>, workers: Rc<Workers>, status: Rc<Status>) -> Self {
+    /// A gate that nobody has come through, to the workers of all upstreams and to the Sentinel. The limits are those of `facts`.
+    pub(crate) fn new(
+        facts: Arc<Facts>,
+        workers: Vec<Rc<Workers>>,
+        sentinel: Option<SentinelHandle>,
+        status: Rc<Status>,
+    ) -> Self {
         Self {
             facts,
             workers,
+            sentinel,
             status,
             places: Arc::default(),
             pace: Cell::new(Pace {
@@ -57,12 +65,19 @@ impl Gate {
         let mut pace = self.pace.get();
         pace.count(limits.accepts_per_second, Instant::now());
         self.pace.set(pace);
-        if self.workers.connections() >= limits.max_clients {
+        if self.connected() >= limits.max_clients {
             return Err(Rejection::MaxClients);
         }
         self.places
             .take(remote, limits.max_clients_per_ip)
             .ok_or(Rejection::MaxClientsPerIp)
+    }
+
+    /// Clients at all listeners.
+    fn connected(&self) -> usize {
+        let workers = self.workers.iter().map(|of| of.connections());
+        let sentinel = self.sentinel.iter().map(SentinelHandle::connections);
+        workers.chain(sentinel).sum()
     }
 
     /// Counts a connection that was not served.

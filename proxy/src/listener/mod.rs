@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use gate::Gate;
 
+use crate::sentinel_listener::SentinelHandle;
 use crate::supervisor::{Rejection, Workers};
 
 /// Connections the kernel may hold for us: a storm of reconnecting clients must not be refused. The kernel caps it itself
@@ -56,14 +57,20 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Who serves the clients of a listener.
+pub(crate) enum Destination {
+    /// The workers of its upstream, with the settings of the listener.
+    Workers(Rc<Workers>, Arc<ListenerSettings>),
+    /// The Sentinel that the proxy is.
+    Sentinel(SentinelHandle),
+}
+
 /// One listener's accept loop.
 pub(crate) struct Acceptor {
     /// The bound socket.
     pub(crate) listener: TcpListener,
-    /// Settings of its clients.
-    pub(crate) settings: Arc<ListenerSettings>,
     /// Where connections go.
-    pub(crate) workers: Rc<Workers>,
+    pub(crate) destination: Destination,
     /// Who may come in, by all listeners together.
     pub(crate) gate: Rc<Gate>,
 }
@@ -93,10 +100,13 @@ impl Acceptor {
                 return refuse(stream);
             }
         };
-        let handed = prepare(stream).map(|stream| {
-            if let Some(worker) = self.workers.least_loaded() {
-                worker.accept(stream, remote, Arc::clone(&self.settings), place);
+        let handed = prepare(stream).map(|stream| match &self.destination {
+            Destination::Workers(workers, settings) => {
+                if let Some(worker) = workers.least_loaded() {
+                    worker.accept(stream, remote, Arc::clone(settings), place);
+                }
             }
+            Destination::Sentinel(sentinel) => sentinel.accept(stream, remote, place),
         });
         if let Err(error) = handed {
             self.gate.count_rejected(Rejection::AcceptError);

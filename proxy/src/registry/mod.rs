@@ -1,4 +1,4 @@
-//! The clients of the whole process, for CLIENT LIST, CLIENT INFO and CLIENT KILL.
+//! The clients of one upstream, at all its workers, for CLIENT LIST, CLIENT INFO and CLIENT KILL.
 //!
 //! A worker owns its sessions alone; what other workers may see of them is here. A worker writes it when a client comes, goes
 //! or renames itself, and does one relaxed store when it has read from a client: nothing per command, no lock on the request
@@ -53,7 +53,7 @@ pub enum ClientOrder {
     },
 }
 
-/// All clients of the process by id.
+/// All clients of the upstream by id.
 pub struct ClientRegistry {
     clients: DashMap<u64, Record>,
     last_id: AtomicU64,

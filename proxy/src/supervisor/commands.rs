@@ -9,7 +9,7 @@ use slotway_core::command::learned::{Learned, LearnedTable, Learner, Told};
 use slotway_core::topology::NodeId;
 use tokio::time::{Instant, sleep_until};
 
-use super::Status;
+use super::status::LearnedCount;
 use crate::facts::Facts;
 
 /// Time between two times that all servers are asked because clients use unknown names.
@@ -20,7 +20,7 @@ const NAMES_SHOWN: usize = 12;
 /// What the primaries told.
 pub(super) struct Commands {
     facts: Arc<Facts>,
-    status: Rc<Status>,
+    count: Rc<LearnedCount>,
     learner: Learner,
     /// By primary, those that told last behind the others.
     told: Vec<(NodeId, Vec<Learned>)>,
@@ -31,10 +31,10 @@ pub(super) struct Commands {
 }
 
 impl Commands {
-    pub(super) fn new(facts: Arc<Facts>, status: Rc<Status>) -> Self {
+    pub(super) fn new(facts: Arc<Facts>, count: Rc<LearnedCount>) -> Self {
         Self {
             facts,
-            status,
+            count,
             learner: Learner::default(),
             told: Vec::new(),
             asked: HashMap::new(),
@@ -101,8 +101,7 @@ impl Commands {
             );
         }
         self.conflicts = conflicts;
-        self.status
-            .set_learned_commands(table.iter().count(), new as u64);
+        self.count.set(table.iter().count(), new as u64);
         self.log_new(&table);
         self.facts.learning().publish(table);
     }

@@ -1,4 +1,4 @@
-//! The figures of INFO that are counted all over the process, summed and published now and then.
+//! The figures of INFO that are counted by all workers of an upstream, summed and published now and then.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -7,14 +7,17 @@
 //! ```
 //!
 //! The control thread runs one current-thread runtime: accepting, discovery, admin. Workers are threads of their own; only
-//! messages and snapshots pass between them.
+//! messages and snapshots pass between them. Each upstream has workers, discovery and figures for itself (`Service`); accepting, the
+//! limits of clients, admin and the signals are for all of them.
 
 mod commands;
 mod databases;
 mod descriptors;
 mod figures;
 mod reload;
+mod sentinel;
 mod servers;
+mod service;
 mod settings;
 mod status;
 #[cfg(test)]
@@ -24,33 +27,25 @@ mod workers;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
-use arc_swap::ArcSwap;
-use slotway_core::config::{Config, ListenerConfig};
-use slotway_core::topology::{Hint, Snapshot};
+use slotway_core::config::Config;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
 
 use crate::admin::{self, Admin};
-use crate::discovery::{
-    Discovery, DiscoverySettings, DiscoveryStatus, ServerDiscovery, Whereabouts,
-};
-use crate::facts::Facts;
 use crate::limits::LiveLimits;
-use crate::listener::{self, Acceptor, Gate};
+use crate::listener::{self, Acceptor, Destination, Gate};
 use crate::reaper::Reaper;
-use crate::registry::ClientRegistry;
-use crate::scripts::ScriptRelay;
 use crate::shutdown::Signals;
-use crate::worker::{self, WorkerMessage, WorkerSettings};
+use crate::worker::WorkerMessage;
+use sentinel::Sentinel;
+use service::Common;
 
 pub use reload::Reload;
+pub(crate) use service::Service;
 pub(crate) use status::{Rejection, Status};
 pub(crate) use workers::Workers;
 
@@ -64,6 +59,8 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
 pub struct Bound {
     /// For clients, in the order of the configuration.
     pub listeners: Vec<SocketAddr>,
+    /// Where the proxy is a Sentinel, if it is one.
+    pub sentinel: Option<SocketAddr>,
     /// The admin endpoint, unless it is off.
     pub admin: Option<SocketAddr>,
 }
@@ -91,14 +88,14 @@ pub async fn serve(
     started: impl FnOnce(&Bound),
 ) -> anyhow::Result<u8> {
     let began = SystemTime::now();
-    let (sockets, admin_socket, bound) = bind_all(&config)?;
-    let mut proxy = Proxy::start(&config, sockets)?;
+    let (mut sockets, bound) = bind_all(&config)?;
+    let admin_socket = sockets.admin.take();
+    let mut proxy = Proxy::start(&config, sockets, &bound)?;
     if let Some(socket) = admin_socket {
         let admin = Admin {
             status: Rc::clone(&proxy.status),
-            workers: Rc::clone(&proxy.workers),
-            snapshot: Arc::clone(&proxy.snapshot),
-            discovery: proxy.discovery.clone(),
+            services: proxy.services.clone(),
+            sentinel: proxy.sentinel.as_ref().map(|it| it.handle.clone()),
             started: began,
         };
         proxy
@@ -106,15 +103,18 @@ pub async fn serve(
             .spawn_local(admin::serve(socket, Rc::new(admin)));
     }
     if let Some(reload) = reload {
-        let task = reload.run(
-            config.clone(),
-            Arc::clone(&proxy.facts),
-            Rc::clone(&proxy.status),
-        );
+        let services = proxy.services.iter().map(|service| &service.facts);
+        let sentinel = proxy.sentinel.iter().map(|sentinel| &sentinel.facts);
+        let facts = services.chain(sentinel).map(Arc::clone).collect();
+        let task = reload.run(config.clone(), facts, Rc::clone(&proxy.status));
         proxy.tasks.spawn_local(task);
     }
-    for address in &bound.listeners {
-        tracing::info!(%address, workers = config.workers, version = env!("CARGO_PKG_VERSION"), "listening");
+    for (address, listener) in bound.listeners.iter().zip(&config.listeners) {
+        let upstream = config.upstreams[listener.upstream].name.as_deref();
+        tracing::info!(%address, upstream, workers = config.workers, version = env!("CARGO_PKG_VERSION"), "listening");
+    }
+    if let Some(address) = bound.sentinel {
+        tracing::info!(%address, "listening as a Sentinel");
     }
     if let Some(address) = bound.admin {
         tracing::info!(%address, "admin endpoint");
@@ -132,31 +132,47 @@ pub async fn serve(
     tokio::select! {
         () = proxy.drained(deadline) => Ok(0),
         second = signals.next() => {
-            tracing::warn!(signal = second.name(), clients = proxy.workers.connections(), "second signal, ending at once");
+            tracing::warn!(signal = second.name(), clients = proxy.connections(), "second signal, ending at once");
             Ok(second.exit_code())
         }
     }
 }
 
+/// Everything that is bound.
+struct Sockets {
+    listeners: Vec<TcpListener>,
+    sentinel: Option<TcpListener>,
+    admin: Option<TcpListener>,
+}
+
 /// Binds every port, before anything that takes time.
-fn bind_all(config: &Config) -> anyhow::Result<(Vec<TcpListener>, Option<TcpListener>, Bound)> {
-    let sockets: Vec<TcpListener> = config
-        .listeners
-        .iter()
-        .map(|listener| bind(listener.listen, "--listen"))
-        .collect::<anyhow::Result<_>>()?;
-    let admin = config
-        .admin
-        .map(|address| bind(address, "--admin"))
-        .transpose()?;
+fn bind_all(config: &Config) -> anyhow::Result<(Sockets, Bound)> {
+    let listeners = config.listeners.iter();
+    let sentinel = config.sentinel.as_ref();
+    let sockets = Sockets {
+        listeners: listeners
+            .map(|listener| bind(listener.listen, "--listen"))
+            .collect::<anyhow::Result<_>>()?,
+        sentinel: sentinel
+            .map(|sentinel| bind(sentinel.listen, "sentinel.listen"))
+            .transpose()?,
+        admin: config
+            .admin
+            .map(|address| bind(address, "--admin"))
+            .transpose()?,
+    };
+    let address =
+        |socket: &Option<TcpListener>| socket.as_ref().map(TcpListener::local_addr).transpose();
     let bound = Bound {
         listeners: sockets
+            .listeners
             .iter()
             .map(TcpListener::local_addr)
             .collect::<Result<_, _>>()?,
-        admin: admin.as_ref().map(TcpListener::local_addr).transpose()?,
+        sentinel: address(&sockets.sentinel)?,
+        admin: address(&sockets.admin)?,
     };
-    Ok((sockets, admin, bound))
+    Ok((sockets, bound))
 }
 
 fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
@@ -167,99 +183,66 @@ fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
 /// Everything that runs.
 struct Proxy {
     status: Rc<Status>,
-    workers: Rc<Workers>,
-    threads: Vec<thread::JoinHandle<()>>,
+    /// In the order of the configuration; at least one.
+    services: Vec<Rc<Service>>,
+    sentinel: Option<Sentinel>,
     acceptors: Vec<JoinHandle<()>>,
     /// What else runs on this thread, without end.
     tasks: JoinSet<()>,
-    facts: Arc<Facts>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    discovery: Arc<DiscoveryStatus>,
 }
 
 impl Proxy {
-    fn start(config: &Config, sockets: Vec<TcpListener>) -> anyhow::Result<Self> {
-        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
-        let registry = Arc::new(ClientRegistry::new());
-        let facts = Arc::new(Facts::new(config.workers, settings::slow_log(config)));
-        facts.set_limits(descriptors::affordable(LiveLimits::from(&config.limits)));
-        let reaper = Reaper::start().context("cannot start the thread that drops buffers")?;
-        let scripts = Arc::new(ScriptRelay::default());
-        let (hints, hints_in) = mpsc::unbounded_channel();
-        let mut handles = Vec::with_capacity(config.workers);
-        let mut threads = Vec::with_capacity(config.workers);
-        for id in 0..config.workers {
-            let settings = WorkerSettings {
-                id,
-                limits: settings::limits(config),
-                upstream: settings::upstream(config),
-                connect_timeout: config.upstream.connect_timeout,
-                snapshot: Arc::clone(&snapshot),
-                hints: hints.clone(),
-                registry: Arc::clone(&registry),
-                facts: Arc::clone(&facts),
-                reaper: reaper.clone(),
-                scripts: Arc::clone(&scripts),
-            };
-            let (handle, thread) =
-                worker::spawn(settings).with_context(|| format!("cannot start worker {id}"))?;
-            handles.push(handle);
-            threads.push(thread);
-        }
-        scripts.set_workers(handles.clone());
-        let told = handles.clone();
-        registry.set_teller(handles.len(), move |worker, order| {
-            if let Some(handle) = told.get(worker) {
-                handle.send(WorkerMessage::Client(order));
-            }
-        });
-        let (status, workers) = (Rc::new(Status::default()), Rc::new(Workers::new(handles)));
-        let gate = Gate::new(Arc::clone(&facts), Rc::clone(&workers), Rc::clone(&status));
-        let acceptors = accept_all(config, sockets, &workers, gate);
-        status.set_listening();
-
-        let changed = Rc::new(Notify::new());
+    fn start(config: &Config, sockets: Sockets, bound: &Bound) -> anyhow::Result<Self> {
+        let status = Rc::new(Status::default());
+        let common = Common {
+            reaper: Reaper::start().context("cannot start the thread that drops buffers")?,
+            status: Rc::clone(&status),
+            limits: descriptors::affordable(
+                LiveLimits::from(&config.limits),
+                config.upstreams.len(),
+            ),
+        };
         let mut tasks = JoinSet::new();
-        tasks.spawn_local(servers::publish(
-            Arc::clone(&facts),
-            Rc::clone(&status),
-            config.upstream.clone(),
-            Arc::clone(&snapshot),
-            Rc::clone(&changed),
-        ));
-        let discovery_status = follow_topology(
-            config,
-            Arc::clone(&snapshot),
-            hints_in,
-            &workers,
-            changed,
-            &mut tasks,
-        );
-        tasks.spawn_local(figures::publish(
-            Arc::clone(&facts),
-            Rc::clone(&workers),
-            Rc::clone(&status),
-            Arc::clone(&discovery_status),
-        ));
+        let services = config
+            .upstreams
+            .iter()
+            .map(|upstream| Service::start(config, upstream, &common, &mut tasks).map(Rc::new))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let sentinel = config
+            .sentinel
+            .as_ref()
+            .map(|given| Sentinel::start(config, given, bound, &services))
+            .transpose()?;
+        let acceptors = accept_all(config, sockets, &services, sentinel.as_ref(), &status);
+        status.set_listening();
         Ok(Self {
             status,
-            workers,
-            threads,
+            services,
+            sentinel,
             acceptors,
             tasks,
-            facts,
-            snapshot,
-            discovery: discovery_status,
         })
+    }
+
+    /// Connections of clients to all upstreams.
+    fn connections(&self) -> usize {
+        let services = self.services.iter();
+        services.map(|service| service.workers.connections()).sum()
     }
 
     /// Waits for a worker or a task to end, which none does before a drain unless it panics; what it was. To go on without it
     /// would be worse than to start anew: clients that nobody serves, a topology that nobody follows.
     async fn part_ended(&mut self) -> String {
         loop {
-            let mut threads = self.threads.iter();
-            if let Some(worker) = threads.position(thread::JoinHandle::is_finished) {
-                return format!("worker {worker}");
+            for service in &self.services {
+                if let Some(worker) = service.ended_worker() {
+                    let name = service.name.as_ref();
+                    let of = name.map_or_else(String::new, |name| format!(" of upstream {name}"));
+                    return format!("worker {worker}{of}");
+                }
+            }
+            if self.sentinel.as_ref().is_some_and(Sentinel::has_ended) {
+                return "the thread of the Sentinel".to_owned();
             }
             if self.acceptors.iter().any(JoinHandle::is_finished) {
                 return "the task of a listener".to_owned();
@@ -277,15 +260,20 @@ impl Proxy {
         for acceptor in self.acceptors.drain(..) {
             acceptor.abort();
         }
-        self.workers.broadcast(|| WorkerMessage::Drain);
+        if let Some(sentinel) = &self.sentinel {
+            sentinel.handle.drain();
+        }
+        for service in &self.services {
+            service.workers.broadcast(|| WorkerMessage::Drain);
+        }
     }
 
     /// Waits for every worker to end, until `deadline`.
     async fn drained(&self, deadline: Instant) {
-        while !self.threads.iter().all(thread::JoinHandle::is_finished) {
+        while !self.services.iter().all(|service| service.has_ended()) {
             if Instant::now() >= deadline {
                 tracing::warn!(
-                    clients = self.workers.connections(),
+                    clients = self.connections(),
                     "time is up, closing the clients that are left"
                 );
                 return;
@@ -296,58 +284,43 @@ impl Proxy {
     }
 }
 
-/// Starts the discovery that fits what is behind the proxy.
-fn follow_topology(
-    config: &Config,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    hints: UnboundedReceiver<Hint>,
-    workers: &Rc<Workers>,
-    changed: Rc<Notify>,
-    tasks: &mut JoinSet<()>,
-) -> Arc<DiscoveryStatus> {
-    let settings = DiscoverySettings::new(&config.upstream);
-    let told = Rc::clone(workers);
-    let on_swap = move |_: &Snapshot| {
-        told.broadcast(|| WorkerMessage::SnapshotChanged);
-        changed.notify_one();
-    };
-    if let Some(whereabouts) = Whereabouts::new(&config.upstream) {
-        let discovery = ServerDiscovery::new(whereabouts, settings, snapshot, hints, on_swap);
-        let status = discovery.status();
-        tasks.spawn_local(discovery.run());
-        return status;
-    }
-    let told = Rc::clone(workers);
-    let discovery = Discovery::new(settings, snapshot, hints, on_swap).on_uncovered(
-        move |generation, since| {
-            told.broadcast(|| WorkerMessage::UncoveredConfirmed(generation, since));
-        },
-    );
-    let status = discovery.status();
-    tasks.spawn_local(discovery.run());
-    status
-}
-
 /// Starts to accept on every listener.
 fn accept_all(
     config: &Config,
-    sockets: Vec<TcpListener>,
-    workers: &Rc<Workers>,
-    gate: Gate,
+    sockets: Sockets,
+    services: &[Rc<Service>],
+    sentinel: Option<&Sentinel>,
+    status: &Rc<Status>,
 ) -> Vec<JoinHandle<()>> {
+    let workers = services.iter().map(|service| Rc::clone(&service.workers));
+    let facts = Arc::clone(&services[0].facts);
+    let sentinel = sentinel.map(|sentinel| sentinel.handle.clone());
+    let gate = Gate::new(
+        facts,
+        workers.collect(),
+        sentinel.clone(),
+        Rc::clone(status),
+    );
     let gate = Rc::new(gate);
-    let start = |(socket, listener): (TcpListener, &ListenerConfig)| {
-        let acceptor = Acceptor {
-            listener: socket,
-            settings: Arc::new(settings::listener(listener)),
-            workers: Rc::clone(workers),
-            gate: Rc::clone(&gate),
-        };
-        spawn_local(acceptor.run())
+    let start = |(listener, destination): (TcpListener, Destination)| {
+        let gate = Rc::clone(&gate);
+        spawn_local(
+            Acceptor {
+                listener,
+                destination,
+                gate,
+            }
+            .run(),
+        )
     };
-    sockets
+    let destinations = config.listeners.iter().map(|listener| {
+        let workers = Rc::clone(&services[listener.upstream].workers);
+        Destination::Workers(workers, Arc::new(settings::listener(listener)))
+    });
+    let clients = sockets.listeners.into_iter().zip(destinations);
+    let asking = sockets
+        .sentinel
         .into_iter()
-        .zip(&config.listeners)
-        .map(start)
-        .collect()
+        .zip(sentinel.map(Destination::Sentinel));
+    clients.chain(asking).map(start).collect()
 }

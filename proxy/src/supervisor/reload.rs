@@ -38,7 +38,12 @@ impl Reload {
 
     /// Applies changes of the configuration `running`, until the task is dropped. Reading a file holds this thread up for a moment:
     /// no client is served here.
-    pub(super) async fn run(mut self, mut running: Config, facts: Arc<Facts>, status: Rc<Status>) {
+    pub(super) async fn run(
+        mut self,
+        mut running: Config,
+        facts: Vec<Arc<Facts>>,
+        status: Rc<Status>,
+    ) {
         while self.asked.recv().await.is_some() {
             match (self.load)() {
                 Ok(newer) => {
@@ -57,7 +62,7 @@ impl Reload {
 }
 
 /// Applies what can be applied of `newer`, and notes it in `running`; the rest is found changed again the next time.
-fn apply(running: &mut Config, newer: &Config, facts: &Facts) {
+fn apply(running: &mut Config, newer: &Config, facts: &[Arc<Facts>]) {
     let changes = running.changes(newer);
     let names = |live: bool| {
         let wanted = changes.iter().filter(|change| change.live == live);
@@ -68,7 +73,10 @@ fn apply(running: &mut Config, newer: &Config, facts: &Facts) {
     };
     let (applied, waiting) = (names(true), names(false));
     take_live(running, newer);
-    facts.set_limits(descriptors::affordable(LiveLimits::from(&running.limits)));
+    let limits = descriptors::affordable(LiveLimits::from(&running.limits), facts.len());
+    for facts in facts {
+        facts.set_limits(limits);
+    }
     tracing::info!(%applied, "configuration read anew");
     if !waiting.is_empty() {
         tracing::warn!(keys = %waiting, "changed keys take effect at the next start only");
@@ -120,13 +128,20 @@ mod tests {
         limits.client_output_soft_time = '5s'\nlimits.client_output_pause_bytes = '9MiB'\n\
         limits.pubsub_output_bytes = '20MiB'\nlimits.pubsub_output_soft_bytes = '2MiB'\nlimits.pipeline_count = 9\n";
 
+    /// Those of two upstreams.
+    fn facts() -> [Arc<Facts>; 2] {
+        [(), ()].map(|()| Arc::new(Facts::new(1, SlowLog::default())))
+    }
+
     #[test]
     fn live_keys_are_applied_and_the_others_stay_changed() {
         let (mut running, newer) = (config(""), config(CHANGED));
         assert_eq!(running.changes(&newer).len(), 11);
-        let facts = Facts::new(1, SlowLog::default());
+        let facts = facts();
         apply(&mut running, &newer, &facts);
-        assert_eq!(facts.limits(), LiveLimits::from(&newer.limits));
+        for facts in &facts {
+            assert_eq!(facts.limits(), LiveLimits::from(&newer.limits));
+        }
         let left = running.changes(&newer);
         assert!(
             left.len() == 1 && left[0].key == "limits.pipeline_count",
@@ -138,11 +153,11 @@ mod tests {
     #[test]
     fn what_was_removed_from_the_file_has_its_default_again() {
         let mut running = config(CHANGED);
-        let facts = Facts::new(1, SlowLog::default());
+        let facts = facts();
         let mut usual = config("");
         usual.limits.max_clients = 10;
         apply(&mut running, &usual, &facts);
-        assert_eq!(facts.limits().max_clients, 10);
-        assert_eq!(facts.limits().idle_timeout, std::time::Duration::ZERO);
+        assert_eq!(facts[0].limits().max_clients, 10);
+        assert_eq!(facts[0].limits().idle_timeout, std::time::Duration::ZERO);
     }
 }

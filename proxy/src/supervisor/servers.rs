@@ -16,9 +16,9 @@ use slotway_core::topology::{Address, NodeId, Snapshot};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::Status;
 use super::commands::Commands;
 use super::databases::{self, fewest};
+use super::status::LearnedCount;
 use crate::facts::Facts;
 use crate::question::Questioner;
 
@@ -32,13 +32,13 @@ const COMMANDS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Publishes until the task is dropped; at once when `changed` is notified.
 pub(super) async fn publish(
     facts: Arc<Facts>,
-    status: Rc<Status>,
+    learned: Rc<LearnedCount>,
     upstream: UpstreamConfig,
     snapshot: Arc<ArcSwap<Snapshot>>,
     changed: Rc<Notify>,
 ) {
     let mut servers: HashMap<NodeId, Server> = HashMap::new();
-    let mut commands = Commands::new(Arc::clone(&facts), status);
+    let mut commands = Commands::new(Arc::clone(&facts), learned);
     loop {
         let current = snapshot.load_full();
         let primaries: Vec<_> = current

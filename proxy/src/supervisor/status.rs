@@ -35,8 +35,6 @@ pub(crate) struct Status {
     accept_pauses: Cell<u64>,
     /// Applied, failed.
     reloads: [Cell<u64>; 2],
-    learned_commands: Cell<usize>,
-    command_conflicts: Cell<u64>,
 }
 
 impl Status {
@@ -81,23 +79,6 @@ impl Status {
         self.accept_pauses.get()
     }
 
-    /// Notes how many commands are learned from the servers, and how many more of them they disagree about than before.
-    pub(crate) fn set_learned_commands(&self, count: usize, new_conflicts: u64) {
-        self.learned_commands.set(count);
-        let conflicts = &self.command_conflicts;
-        conflicts.set(conflicts.get() + new_conflicts);
-    }
-
-    /// Commands learned from the servers.
-    pub(crate) fn learned_commands(&self) -> usize {
-        self.learned_commands.get()
-    }
-
-    /// Times that primaries were found to disagree about a learned command.
-    pub(crate) fn command_conflicts(&self) -> u64 {
-        self.command_conflicts.get()
-    }
-
     /// Counts a configuration that was read anew.
     pub(crate) fn count_reload(&self, applied: bool) {
         let counter = &self.reloads[usize::from(!applied)];
@@ -108,5 +89,30 @@ impl Status {
     pub(crate) fn reloads(&self) -> [(&'static str, u64); 2] {
         let [applied, failed] = &self.reloads;
         [("applied", applied.get()), ("failed", failed.get())]
+    }
+}
+
+/// How many commands were learned from the servers of one upstream.
+#[derive(Debug, Default)]
+pub(crate) struct LearnedCount {
+    commands: Cell<usize>,
+    conflicts: Cell<u64>,
+}
+
+impl LearnedCount {
+    /// Notes how many commands are learned, and how many more of them the servers disagree about than before.
+    pub(super) fn set(&self, commands: usize, new_conflicts: u64) {
+        self.commands.set(commands);
+        self.conflicts.set(self.conflicts.get() + new_conflicts);
+    }
+
+    /// Commands learned.
+    pub(crate) fn commands(&self) -> usize {
+        self.commands.get()
+    }
+
+    /// Times that primaries were found to disagree about one.
+    pub(crate) fn conflicts(&self) -> u64 {
+        self.conflicts.get()
     }
 }

@@ -14,7 +14,7 @@ use crate::facts::Facts;
 use crate::registry::ClientRegistry;
 
 /// The environment of clients of one listener.
-pub(super) struct WorkerEnvironment {
+pub(crate) struct WorkerEnvironment {
     listener: Arc<ListenerSettings>,
     registry: Arc<ClientRegistry>,
     facts: Arc<Facts>,
@@ -22,7 +22,7 @@ pub(super) struct WorkerEnvironment {
 }
 
 impl WorkerEnvironment {
-    pub(super) fn new(
+    pub(crate) fn new(
         listener: Arc<ListenerSettings>,
         registry: Arc<ClientRegistry>,
         facts: Arc<Facts>,

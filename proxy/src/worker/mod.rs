@@ -37,6 +37,7 @@ use crate::places::Place;
 use crate::reaper::Reaper;
 use crate::registry::{ClientOrder, ClientRegistry};
 use crate::scripts::ScriptRelay;
+pub(crate) use environment::WorkerEnvironment;
 use shared::Shared;
 
 /// What a worker is made of.
@@ -53,9 +54,9 @@ pub struct WorkerSettings {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Evidence for discovery.
     pub hints: mpsc::UnboundedSender<Hint>,
-    /// The clients of the whole process.
+    /// The clients of all workers of the upstream.
     pub registry: Arc<ClientRegistry>,
-    /// Figures of the process and of the servers.
+    /// Figures of the workers and of the servers.
     pub facts: Arc<Facts>,
     /// Where big buffers are dropped.
     pub reaper: Reaper,
@@ -118,7 +119,7 @@ impl WorkerHandle {
     }
 }
 
-/// Starts a worker thread. It ends when it was drained, or when all handles are gone.
+/// Starts a worker thread, whose log lines are of the span entered now. It ends when it was drained, or when all handles are gone.
 ///
 /// # Errors
 /// If the thread or its runtime cannot be made.
@@ -131,9 +132,11 @@ pub fn spawn(settings: WorkerSettings) -> std::io::Result<(WorkerHandle, JoinHan
     };
     // A local runtime belongs to the thread that makes it: the thread tells whether it could.
     let (made, is_made) = std::sync::mpsc::channel();
+    let span = tracing::Span::current();
     let thread = std::thread::Builder::new()
         .name(format!("worker-{}", settings.id))
         .spawn(move || {
+            let _of_upstream = span.enter();
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build_local(tokio::runtime::LocalOptions::default());

@@ -32,6 +32,11 @@ harness::on_full_matrix!(
     hiredis,
     redis_rs_all,
     fred_all,
+    redis_py_by_sentinel_n27,
+    ioredis_by_sentinel_n27,
+    node_redis_by_sentinel_n27,
+    php_redis_by_sentinel_n27,
+    ruby_redis_by_sentinel_n27,
 );
 harness::on_release!(redis_8_2, Redis82, redis_py_cache);
 
@@ -175,6 +180,38 @@ fn ruby_redis(version: Version) -> Result<()> {
 
 fn hiredis(version: Version) -> Result<()> {
     Library::compiled("hiredis").run(version, &[Check::new("", &[], PLAIN)])
+}
+
+fn redis_py_by_sentinel_n27(version: Version) -> Result<()> {
+    for (name, module) in [("redis-py", "redis"), ("valkey-py", "valkey")] {
+        Library::python(name).run_by_sentinel(version, &[("redis_py_sentinel.py", &[module])])?;
+    }
+    Ok(())
+}
+
+fn ioredis_by_sentinel_n27(version: Version) -> Result<()> {
+    for (name, package) in [
+        ("ioredis-5", "ioredis-5"),
+        ("ioredis-6", "ioredis"),
+        ("iovalkey", "iovalkey"),
+    ] {
+        Library::node(name).run_by_sentinel(version, &[("ioredis-sentinel.mjs", &[package])])?;
+    }
+    Ok(())
+}
+
+fn node_redis_by_sentinel_n27(version: Version) -> Result<()> {
+    let script = "node-redis-sentinel.mjs";
+    let programs: [(&str, &[&str]); 2] = [(script, &["redis"]), (script, &["redis", "2"])];
+    Library::node("node-redis-6").run_by_sentinel(version, &programs)
+}
+
+fn php_redis_by_sentinel_n27(version: Version) -> Result<()> {
+    Library::php("php-redis").run_by_sentinel(version, &[("check_sentinel.php", &[])])
+}
+
+fn ruby_redis_by_sentinel_n27(version: Version) -> Result<()> {
+    Library::ruby("ruby-redis").run_by_sentinel(version, &[("check_sentinel.rb", &[])])
 }
 
 fn redis_rs_all(version: Version) -> Result<()> {

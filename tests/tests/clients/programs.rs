@@ -2,7 +2,8 @@
 
 use crate::offer::{Offer, proxy_lacks_any, proxy_offers};
 use anyhow::{Context, Result, ensure};
-use harness::{Cluster, Node, Process, Proxy, Version, case_dir, repository_root, tool};
+use harness::{Cluster, Node, Process, Proxy, Version};
+use harness::{case_dir, next_address, repository_root, tool};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -108,6 +109,27 @@ impl Library {
                 Straight::Cluster => (cluster.nodes()[0].address(), Offer::CLUSTER),
             };
             self.program(check.script, address, check.variant, offer)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the programs through a proxy in front of one cluster, which they find by asking it as a Sentinel.
+    pub(crate) fn run_by_sentinel(
+        &self,
+        version: Version,
+        programs: &[(&str, &[&str])],
+    ) -> Result<()> {
+        if !self.is_installed()? {
+            return Ok(());
+        }
+        let cluster = Cluster::new(version).replicas(0).start()?;
+        let sentinel = next_address()?;
+        let _proxy = Proxy::new(&cluster)
+            .config(&format!("sentinel.listen = '{sentinel}'\n"))
+            .start()?;
+        for (script, variant) in programs {
+            cluster.flush()?;
+            self.program(script, sentinel, variant, Offer::PROXY)?;
         }
         Ok(())
     }

@@ -6,7 +6,9 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use slotway_core::config::{Config, ConfigError, Flag, ListenerConfig, LogFormat, Secret, Sources};
+use slotway_core::config::{
+    Config, ConfigError, Flag, ListenerConfig, LogFormat, Secret, Sources, UpstreamConfig,
+};
 use slotway_core::topology::AddressMap;
 
 /// Given in the environment to every configuration.
@@ -69,9 +71,12 @@ fn check_faults(error: &ConfigError, text: &str) {
 
 fn check_written(mut config: Config) {
     assert!(config.workers > 0 && !config.listeners.is_empty());
-    assert!(config.upstream.seeds.is_empty() == config.upstream.server.is_some());
-    // Rules cannot be taken apart again; how they are read is checked with the addresses.
-    config.upstream.address_map = AddressMap::default();
+    assert!(!config.upstreams.is_empty());
+    for upstream in &mut config.upstreams {
+        assert!(upstream.seeds.is_empty() == upstream.server.is_some());
+        // Rules cannot be taken apart again; how they are read is checked with the addresses.
+        upstream.address_map = AddressMap::default();
+    }
     let written = write(&config);
     match build(&written, &[], Vec::new()) {
         Ok(again) => assert_eq!(again, config, "{written}"),
@@ -87,23 +92,17 @@ fn write(config: &Config) -> String {
     let admin = config.admin.map(|address| address.to_string());
     out.text("listen", admin.as_deref().unwrap_or("off"));
     for listener in &config.listeners {
-        write_listener(&mut out, listener);
+        let upstream = &config.upstreams[listener.upstream];
+        write_listener(&mut out, listener, upstream.name.as_deref());
     }
-    out.section("[upstream]");
-    if let Some(server) = &config.upstream.server {
-        out.text("server", &server.to_string());
-    } else {
-        let seeds = config.upstream.seeds.iter().map(ToString::to_string);
-        out.line("cluster", toml::Value::from(seeds.collect::<Vec<_>>()));
+    if let Some(sentinel) = &config.sentinel {
+        out.section("[sentinel]");
+        out.text("listen", &sentinel.listen.to_string());
+        out.secret("requirepass", sentinel.requirepass.as_ref());
     }
-    if let Some(user) = &config.upstream.user {
-        out.text("user", user);
+    for upstream in &config.upstreams {
+        write_upstream(&mut out, upstream);
     }
-    out.secret("password", config.upstream.password.as_ref());
-    out.line("connections_per_node", config.upstream.connections_per_node);
-    out.time("connect_timeout", config.upstream.connect_timeout);
-    out.time("node_timeout", config.upstream.node_timeout);
-    out.time("refresh_interval", config.upstream.refresh_interval);
     write_limits(&mut out, config);
     out.section("[log]");
     out.text("level", config.log.level.as_str());
@@ -117,9 +116,36 @@ fn write(config: &Config) -> String {
     out.0
 }
 
-fn write_listener(out: &mut Toml, listener: &ListenerConfig) {
+fn write_upstream(out: &mut Toml, upstream: &UpstreamConfig) {
+    out.section("[[upstream]]");
+    if let Some(name) = &upstream.name {
+        out.text("name", name);
+    }
+    if let Some(server) = &upstream.server {
+        out.text("server", &server.to_string());
+    } else {
+        let seeds = upstream.seeds.iter().map(ToString::to_string);
+        out.line("cluster", toml::Value::from(seeds.collect::<Vec<_>>()));
+    }
+    if let Some(user) = &upstream.user {
+        out.text("user", user);
+    }
+    out.secret("password", upstream.password.as_ref());
+    out.line("connections_per_node", upstream.connections_per_node);
+    out.time("connect_timeout", upstream.connect_timeout);
+    out.time("node_timeout", upstream.node_timeout);
+    out.time("refresh_interval", upstream.refresh_interval);
+}
+
+fn write_listener(out: &mut Toml, listener: &ListenerConfig, upstream: Option<&str>) {
     out.section("[[listener]]");
     out.text("listen", &listener.listen.to_string());
+    if let Some(name) = upstream {
+        out.text("upstream", name);
+    }
+    if let Some(service) = &listener.service {
+        out.text("service", service);
+    }
     out.secret("requirepass", listener.requirepass.as_ref());
     if let Some(address) = &listener.announce {
         out.text("announce", &address.to_string());

@@ -6,6 +6,7 @@ mod connection;
 mod fixture;
 mod info;
 mod records;
+mod sentinel;
 
 use super::{allowed_unauthenticated, parse_integer, write_not_yet};
 use crate::command::{Class, TABLE, id};

@@ -2,9 +2,10 @@
 //!
 //! Counters and gauges go through the `metrics` registry and its Prometheus exporter. The registry is made anew for every
 //! scrape: workers keep the counts, so it only has to name them, and series of nodes that are gone vanish with it. Histograms
-//! are written here, because the exporter takes single observations and the workers have whole buckets.
+//! are written by `histogram`.
 
-use std::fmt::Write;
+mod histogram;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics::{Label, Recorder};
@@ -20,67 +21,96 @@ use crate::discovery::DiscoveryStatus;
 
 use super::nodes::{NodeFigures, by_node};
 use super::process::ProcessFigures;
-
-/// Upper bounds of the buckets are powers of two of a microsecond, from 16 us to 16.8 s: those the workers count exactly.
-const BOUND_EXPONENTS: std::ops::RangeInclusive<u32> = 4..=24;
+use histogram::{Row, write_cpu, write_histogram};
 
 /// Everything one scrape shows.
 pub(super) struct Scrape<'a> {
-    /// Report of each worker, by its number.
-    pub(super) workers: &'a [(usize, Box<WorkerReport>)],
-    /// The topology in use.
-    pub(super) snapshot: &'a Snapshot,
-    /// What discovery counts.
-    pub(super) discovery: &'a DiscoveryStatus,
+    /// Every upstream.
+    pub(super) upstreams: &'a [Upstream<'a>],
     /// Connections of clients not served, by reason.
     pub(super) rejected: &'a [(&'static str, u64)],
     /// Times that connections had to wait for the rate.
     pub(super) accept_pauses: u64,
+    /// Connections of clients to the Sentinel that the proxy is.
+    pub(super) sentinel_connections: usize,
     /// Configurations read anew, by result.
     pub(super) reloads: &'a [(&'static str, u64)],
-    /// Commands learned from the servers.
-    pub(super) learned_commands: usize,
-    /// Times that primaries were found to disagree about one of them.
-    pub(super) command_conflicts: u64,
-    /// The answer of `/readyz`.
-    pub(super) ready: bool,
-    /// Threads that serve clients.
-    pub(super) worker_count: usize,
     /// Start of the process.
     pub(super) started: SystemTime,
     /// What the system says of the process.
     pub(super) process: ProcessFigures,
 }
 
+/// One upstream. If it has a name, its series have it as the label `upstream`.
+pub(super) struct Upstream<'a> {
+    /// What it is called.
+    pub(super) name: Option<&'a str>,
+    /// Report of each worker, by its number.
+    pub(super) workers: &'a [(usize, Box<WorkerReport>)],
+    /// The topology in use.
+    pub(super) snapshot: &'a Snapshot,
+    /// What discovery counts.
+    pub(super) discovery: &'a DiscoveryStatus,
+    /// Commands learned from the servers.
+    pub(super) learned_commands: usize,
+    /// Times that primaries were found to disagree about one of them.
+    pub(super) command_conflicts: u64,
+    /// Its part in the answer of `/readyz`.
+    pub(super) ready: bool,
+    /// Threads that serve clients.
+    pub(super) worker_count: usize,
+}
+
 /// Writes the whole page.
 pub(super) fn render(scrape: &Scrape<'_>) -> String {
-    let total = sum(scrape.workers);
-    let nodes = by_node(scrape.workers, scrape.snapshot);
-    let page = Page::new();
-    page.process(scrape);
-    page.requests(scrape, &total);
-    page.connections(scrape, &total);
-    page.nodes(&nodes);
-    page.topology(scrape);
-    let mut out = page.recorder.handle().render();
+    let recorder = recorder();
+    Page::of(&recorder, None).process(scrape);
+    let figures = scrape.upstreams.iter().map(|upstream| {
+        let nodes = by_node(upstream.workers, upstream.snapshot);
+        (upstream, sum(upstream.workers), nodes)
+    });
+    let figures: Vec<Figures<'_>> = figures.collect();
+    for (upstream, total, nodes) in &figures {
+        let page = Page::of(&recorder, upstream.name);
+        page.state(upstream);
+        page.requests(upstream, total);
+        page.connections(upstream, total);
+        page.nodes(nodes);
+        page.topology(upstream);
+    }
+    let mut out = recorder.handle().render();
     write_cpu(&mut out, &scrape.process);
-    write_histogram(&mut out, &names::REQUEST_DURATION, &[(&[], &total.total)]);
-    write_histogram(
-        &mut out,
-        &names::UPSTREAM_DURATION,
-        &[(&[], &total.backend)],
-    );
-    write_histogram(&mut out, &names::PROXY_DURATION, &[(&[], &total.proxy)]);
-    let rows: Vec<_> = nodes
-        .iter()
-        .map(|node| ([node.id.as_str(), node.address.as_str()], &node.latency))
-        .collect();
-    let rows: Vec<(&[&str], &Histogram)> = rows
-        .iter()
-        .map(|(labels, histogram)| (labels.as_slice(), *histogram))
-        .collect();
-    write_histogram(&mut out, &names::NODE_DURATION, &rows);
+    write_histograms(&mut out, &figures);
     out
+}
+
+/// An upstream, what its workers counted, and its nodes.
+type Figures<'a> = (&'a Upstream<'a>, WorkerMetrics, Vec<NodeFigures>);
+
+fn write_histograms(out: &mut String, figures: &[Figures<'_>]) {
+    let rows = |histogram: fn(&WorkerMetrics) -> &Histogram| -> Vec<Row<'_>> {
+        let rows = figures.iter().map(|(upstream, total, _)| Row {
+            upstream: upstream.name,
+            values: Vec::new(),
+            histogram: histogram(total),
+        });
+        rows.collect()
+    };
+    write_histogram(out, &names::REQUEST_DURATION, &rows(|total| &total.total));
+    write_histogram(
+        out,
+        &names::UPSTREAM_DURATION,
+        &rows(|total| &total.backend),
+    );
+    write_histogram(out, &names::PROXY_DURATION, &rows(|total| &total.proxy));
+    let of_nodes = figures.iter().flat_map(|(upstream, _, nodes)| {
+        nodes.iter().map(|node| Row {
+            upstream: upstream.name,
+            values: vec![&node.id, &node.address],
+            histogram: &node.latency,
+        })
+    });
+    write_histogram(out, &names::NODE_DURATION, &of_nodes.collect::<Vec<_>>());
 }
 
 /// Adds up the counters of all workers.
@@ -131,27 +161,33 @@ fn add_all(mine: &mut [u64], theirs: &[u64]) {
 }
 
 /// The registry of one scrape.
-struct Page {
-    recorder: PrometheusRecorder,
+fn recorder() -> PrometheusRecorder {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    for metric in names::ALL {
+        let (name, help) = (metric.name.into(), metric.help.into());
+        match metric.kind {
+            MetricKind::Counter => recorder.describe_counter(name, None, help),
+            MetricKind::Gauge => recorder.describe_gauge(name, None, help),
+            MetricKind::Histogram => {}
+        }
+    }
+    recorder
 }
 
-impl Page {
-    fn new() -> Self {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        for metric in names::ALL {
-            let (name, help) = (metric.name.into(), metric.help.into());
-            match metric.kind {
-                MetricKind::Counter => recorder.describe_counter(name, None, help),
-                MetricKind::Gauge => recorder.describe_gauge(name, None, help),
-                MetricKind::Histogram => {}
-            }
-        }
-        Self { recorder }
+/// What of the registry is of one upstream, or of the process.
+struct Page<'a> {
+    recorder: &'a PrometheusRecorder,
+    upstream: Option<&'a str>,
+}
+
+impl<'a> Page<'a> {
+    const fn of(recorder: &'a PrometheusRecorder, upstream: Option<&'a str>) -> Self {
+        Self { recorder, upstream }
     }
 
     fn counter(&self, metric: &Metric, labels: &[&str], value: u64) {
         self.recorder
-            .register_counter(&key(metric, labels), &METADATA)
+            .register_counter(&key(metric, self.upstream, labels), &METADATA)
             .absolute(value);
     }
 
@@ -161,24 +197,21 @@ impl Page {
     )]
     fn gauge(&self, metric: &Metric, labels: &[&str], value: u64) {
         self.recorder
-            .register_gauge(&key(metric, labels), &METADATA)
+            .register_gauge(&key(metric, self.upstream, labels), &METADATA)
             .set(value as f64);
     }
 
     fn process(&self, scrape: &Scrape<'_>) {
         let process = &scrape.process;
         self.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
-        self.gauge(&names::READY, &[], u64::from(scrape.ready));
-        self.gauge(&names::WORKERS, &[], scrape.worker_count as u64);
+        for (reason, count) in scrape.rejected {
+            self.counter(&names::DOWNSTREAM_REJECTED, &[reason], *count);
+        }
+        self.counter(&names::DOWNSTREAM_ACCEPT_PAUSES, &[], scrape.accept_pauses);
         self.gauge(
-            &names::LEARNED_COMMANDS,
+            &names::SENTINEL_CONNECTIONS,
             &[],
-            scrape.learned_commands as u64,
-        );
-        self.counter(
-            &names::LEARNED_COMMAND_CONFLICTS,
-            &[],
-            scrape.command_conflicts,
+            scrape.sentinel_connections as u64,
         );
         for (result, count) in scrape.reloads {
             self.counter(&names::CONFIG_RELOADS, &[result], *count);
@@ -199,7 +232,22 @@ impl Page {
         }
     }
 
-    fn requests(&self, scrape: &Scrape<'_>, total: &WorkerMetrics) {
+    fn state(&self, upstream: &Upstream<'_>) {
+        self.gauge(&names::READY, &[], u64::from(upstream.ready));
+        self.gauge(&names::WORKERS, &[], upstream.worker_count as u64);
+        self.gauge(
+            &names::LEARNED_COMMANDS,
+            &[],
+            upstream.learned_commands as u64,
+        );
+        self.counter(
+            &names::LEARNED_COMMAND_CONFLICTS,
+            &[],
+            upstream.command_conflicts,
+        );
+    }
+
+    fn requests(&self, upstream: &Upstream<'_>, total: &WorkerMetrics) {
         // Only commands that were used: some 400 names times six outcomes of zeros help nobody.
         let names = TABLE.iter().map(|spec| spec.name);
         let names = names.chain([CommandId::LEARNED_LABEL]);
@@ -236,7 +284,7 @@ impl Page {
             );
         }
         let now = |figure: fn(&WorkerReport) -> usize| {
-            scrape
+            upstream
                 .workers
                 .iter()
                 .map(|(_, report)| figure(report) as u64)
@@ -272,8 +320,8 @@ impl Page {
         );
     }
 
-    fn connections(&self, scrape: &Scrape<'_>, total: &WorkerMetrics) {
-        for (worker, report) in scrape.workers {
+    fn connections(&self, upstream: &Upstream<'_>, total: &WorkerMetrics) {
+        for (worker, report) in upstream.workers {
             self.gauge(
                 &names::DOWNSTREAM_CONNECTIONS,
                 &[&worker.to_string()],
@@ -281,10 +329,6 @@ impl Page {
             );
         }
         self.counter(&names::DOWNSTREAM_ACCEPTED, &[], total.accepted);
-        for (reason, count) in scrape.rejected {
-            self.counter(&names::DOWNSTREAM_REJECTED, &[reason], *count);
-        }
-        self.counter(&names::DOWNSTREAM_ACCEPT_PAUSES, &[], scrape.accept_pauses);
         for reason in CloseReason::ALL {
             self.counter(
                 &names::DOWNSTREAM_CLOSED,
@@ -314,10 +358,10 @@ impl Page {
         }
     }
 
-    fn topology(&self, scrape: &Scrape<'_>) {
-        let snapshot = scrape.snapshot;
+    fn topology(&self, upstream: &Upstream<'_>) {
+        let snapshot = upstream.snapshot;
         self.gauge(&names::TOPOLOGY_GENERATION, &[], snapshot.generation);
-        if let Some(age) = scrape.discovery.age() {
+        if let Some(age) = upstream.discovery.age() {
             self.gauge(&names::TOPOLOGY_AGE, &[], age.as_secs());
         }
         self.gauge(
@@ -333,7 +377,7 @@ impl Page {
                 .count();
             self.gauge(&names::TOPOLOGY_NODES, &[label], count as u64);
         }
-        let discovery = scrape.discovery;
+        let discovery = upstream.discovery;
         for (metric, counts) in [
             (&names::TOPOLOGY_REFRESHES, discovery.refreshes()),
             (&names::TOPOLOGY_REFRESH_REQUESTS, discovery.requests()),
@@ -351,82 +395,20 @@ impl Page {
 const METADATA: metrics::Metadata<'static> =
     metrics::Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));
 
-fn key(metric: &Metric, values: &[&str]) -> metrics::Key {
+fn key(metric: &Metric, upstream: Option<&str>, values: &[&str]) -> metrics::Key {
     debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
-    let labels: Vec<Label> = metric
-        .labels
-        .iter()
+    let values = upstream.into_iter().chain(values.iter().copied());
+    let labels: Vec<Label> = label_names(metric, upstream)
         .zip(values)
-        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+        .map(|(name, value)| Label::new(name, value.to_owned()))
         .collect();
     metrics::Key::from_parts(metric.name, labels)
 }
 
-// === what the exporter cannot write; writing to a String cannot fail, so results are dropped ===
-
-fn write_head(out: &mut String, metric: &Metric, kind: &str) {
-    let name = metric.name;
-    let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", metric.help);
-}
-
-/// Its counters are whole numbers, and this is seconds.
-fn write_cpu(out: &mut String, process: &ProcessFigures) {
-    if let (Some(user), Some(system)) = (process.cpu_user, process.cpu_system) {
-        write_head(out, &names::PROCESS_CPU, "counter");
-        let _ = writeln!(
-            out,
-            "{} {}\n",
-            names::PROCESS_CPU.name,
-            (user + system).as_secs_f64()
-        );
-    }
-}
-
-fn write_histogram(out: &mut String, metric: &Metric, rows: &[(&[&str], &Histogram)]) {
-    if rows.is_empty() {
-        return;
-    }
-    write_head(out, metric, "histogram");
-    for (values, histogram) in rows {
-        let mut labels = String::new();
-        for (name, value) in metric.labels.iter().zip(*values) {
-            let _ = write!(labels, "{name}=\"{}\",", escape(value));
-        }
-        let name = metric.name;
-        for exponent in BOUND_EXPONENTS {
-            let bound = 1_u64 << exponent;
-            let _ = writeln!(
-                out,
-                "{name}_bucket{{{labels}le=\"{}\"}} {}",
-                seconds(bound),
-                histogram.count_below(bound)
-            );
-        }
-        let count = histogram.count();
-        let _ = writeln!(out, "{name}_bucket{{{labels}le=\"+Inf\"}} {count}");
-        let braced = labels
-            .strip_suffix(',')
-            .map_or_else(String::new, |labels| format!("{{{labels}}}"));
-        let _ = writeln!(
-            out,
-            "{name}_sum{braced} {}\n{name}_count{braced} {count}",
-            seconds(histogram.sum_micros())
-        );
-    }
-    out.push('\n');
-}
-
-/// Microseconds as seconds, exactly.
-fn seconds(micros: u64) -> String {
-    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-fn escape(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+/// The names of the labels of a series; that of an upstream with a name has one more.
+fn label_names(metric: &Metric, upstream: Option<&str>) -> impl Iterator<Item = &'static str> {
+    let first = upstream.map(|_| "upstream");
+    first.into_iter().chain(metric.labels.iter().copied())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use slotway_core::command::find;
 use slotway_core::metrics::LinkReport;
 use slotway_core::topology::{Address, AddressMap, NodeId};
 
+use super::histogram::seconds;
 use super::*;
 use crate::discovery::{Discovery, DiscoverySettings};
 
@@ -66,18 +67,32 @@ fn discovery_status() -> std::sync::Arc<DiscoveryStatus> {
     .status()
 }
 
-fn page(workers: &[(usize, Box<WorkerReport>)]) -> String {
-    render(&Scrape {
+/// Reports of the workers of an upstream.
+type Reports = [(usize, Box<WorkerReport>)];
+
+fn page(workers: &Reports) -> String {
+    page_of(&[(None, workers)])
+}
+
+/// The page of upstreams with these names and workers.
+fn page_of(upstreams: &[(Option<&str>, &Reports)]) -> String {
+    let (snapshot, discovery) = (Snapshot::empty(), discovery_status());
+    let upstreams = upstreams.iter().map(|(name, workers)| Upstream {
+        name: *name,
         workers,
-        snapshot: &Snapshot::empty(),
-        discovery: &discovery_status(),
-        rejected: &[("max_clients", 11)],
-        accept_pauses: 4,
-        reloads: &[("applied", 2), ("failed", 1)],
+        snapshot: &snapshot,
+        discovery: &discovery,
         learned_commands: 5,
         command_conflicts: 1,
         ready: false,
         worker_count: workers.len(),
+    });
+    render(&Scrape {
+        upstreams: &upstreams.collect::<Vec<_>>(),
+        rejected: &[("max_clients", 11)],
+        accept_pauses: 4,
+        sentinel_connections: 3,
+        reloads: &[("applied", 2), ("failed", 1)],
         started: SystemTime::now(),
         process: crate::admin::process::read_all(),
     })
@@ -225,6 +240,68 @@ fn a_page_without_workers_or_nodes_is_well_formed() {
         !page.contains("slotway_node_duration_seconds"),
         "no head without series"
     );
+}
+
+#[test]
+fn series_of_upstreams_with_names_are_told_apart_and_those_of_the_process_are_not() {
+    let one = [(0, report("aa", true))];
+    let two = [(0, report("aa", true)), (1, report("bb", true))];
+    let page = page_of(&[(Some("orders"), &one), (Some("cache"), &two)]);
+    for (series, expected) in [
+        (
+            "slotway_commands_total{upstream=\"orders\",command=\"get\",outcome=\"ok\"}",
+            "3",
+        ),
+        (
+            "slotway_commands_total{upstream=\"cache\",command=\"get\",outcome=\"ok\"}",
+            "6",
+        ),
+        ("slotway_workers{upstream=\"cache\"}", "2"),
+        (
+            "slotway_downstream_connections{upstream=\"cache\",worker=\"1\"}",
+            "7",
+        ),
+        (
+            "slotway_node_requests_total{upstream=\"orders\",node=\"aa\",address=\"[::1]:7000\"}",
+            "9",
+        ),
+        (
+            "slotway_request_duration_seconds_count{upstream=\"orders\"}",
+            "4",
+        ),
+        (
+            "slotway_request_duration_seconds_bucket{upstream=\"cache\",le=\"+Inf\"}",
+            "8",
+        ),
+        (
+            "slotway_node_duration_seconds_count{upstream=\"cache\",node=\"bb\",address=\"[::1]:7000\"}",
+            "1",
+        ),
+        ("slotway_config_reloads_total{result=\"failed\"}", "1"),
+        ("slotway_sentinel_connections", "3"),
+        (
+            "slotway_downstream_connections_rejected_total{reason=\"max_clients\"}",
+            "11",
+        ),
+    ] {
+        assert_eq!(value(&page, series), expected, "{series}");
+    }
+    let of_process = [
+        "slotway_build_info",
+        "slotway_config_reloads_total",
+        "slotway_process_",
+        "slotway_downstream_connections_rejected_total",
+        "slotway_downstream_accept_pauses_total",
+        "slotway_sentinel_connections",
+    ];
+    for line in page.lines().filter(|line| line.starts_with("slotway_")) {
+        let is_of_process = of_process.iter().any(|name| line.starts_with(name));
+        assert_ne!(is_of_process, line.contains("{upstream="), "{line}");
+    }
+    let heads = page
+        .lines()
+        .filter(|line| line.starts_with("# TYPE slotway_commands_total"));
+    assert_eq!(heads.count(), 1);
 }
 
 #[test]
