@@ -1,0 +1,8 @@
+//! The deployments of `deploy/recipes`, with the recipes' own files: only addresses are others.
+
+mod files;
+mod hand_made_cluster;
+mod network;
+mod one_sentinel;
+mod server;
+mod virtual_ip;
