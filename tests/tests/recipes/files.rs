@@ -62,7 +62,7 @@ impl Recipe {
             &self.path(script),
             arguments,
             &variables,
-            &case_dir(script)?,
+            &case_dir("script")?,
         )
     }
 }

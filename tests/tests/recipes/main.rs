@@ -5,4 +5,5 @@ mod hand_made_cluster;
 mod network;
 mod one_sentinel;
 mod server;
+mod stateful_cluster;
 mod virtual_ip;

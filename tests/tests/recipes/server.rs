@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use harness::{Conn, Process, Version, case_dir, wait_until};
+use rustix::process::Signal;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,7 +44,11 @@ impl Server {
     fn spawn(&mut self) -> Result<()> {
         let mut arguments = vec!["server.conf".to_owned()];
         // Many hosts share this one.
-        arguments.extend(["--bind".to_owned(), self.address().ip().to_string()]);
+        let host = self.address().ip().to_string();
+        arguments.extend(["--bind".to_owned(), host.clone()]);
+        if !self.options.arguments.contains(&"--sentinel".to_owned()) {
+            arguments.extend(["--bind-source-addr".to_owned(), host]);
+        }
         arguments.extend(self.options.arguments.iter().cloned());
         let program = self.options.version.find()?;
         self.process = Some(Process::start(&program, &arguments, &[], &self.directory)?);
@@ -78,13 +83,37 @@ impl Server {
         wait_until(2 * PATIENCE, &what, || Ok(self.role()? == role))
     }
 
+    /// False after it was killed or shut down.
+    pub(crate) fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.process.take().context("it was killed before")?.kill()
     }
 
+    /// `SIGTERM`, and waits for the end.
+    pub(crate) fn shut_down(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("it was killed before")?;
+        process.signal(Signal::TERM)?;
+        process.wait_for_exit(PATIENCE)?;
+        Ok(())
+    }
+
     /// Starts it again from its directory.
     pub(crate) fn restart(&mut self) -> Result<()> {
+        self.spawn()
+    }
+
+    /// The same at another address, which the recipe gives it on its command line.
+    pub(crate) fn restart_at(
+        &mut self,
+        address: SocketAddrV4,
+        arguments: Vec<String>,
+    ) -> Result<()> {
+        self.options.address = address;
+        self.options.arguments = arguments;
         self.spawn()
     }
 }
