@@ -2,6 +2,7 @@
 
 mod files;
 mod hand_made_cluster;
+mod manifests;
 mod network;
 mod one_sentinel;
 mod server;

@@ -12,6 +12,8 @@ use std::process::Command;
 pub(crate) struct Network {
     prefix: String,
     hosts: Vec<String>,
+    /// Where this thread was before
+    outside: File,
 }
 
 impl Network {
@@ -21,6 +23,7 @@ impl Network {
         let mut network = Self {
             prefix,
             hosts: Vec::new(),
+            outside: File::open("/proc/thread-self/ns/net")?,
         };
         network
             .add_host()
@@ -80,14 +83,19 @@ impl Network {
 
     /// Moves this thread, and what it starts from now on, to the host of the clients.
     pub(crate) fn enter(&self) -> Result<()> {
-        let namespace = File::open(format!("/run/netns/{}", self.hosts[0]))?;
-        let network = Some(LinkNameSpaceType::Network);
-        Ok(move_into_link_name_space(namespace.as_fd(), network)?)
+        move_into(&File::open(format!("/run/netns/{}", self.hosts[0]))?)
     }
+}
+
+fn move_into(namespace: &File) -> Result<()> {
+    let network = Some(LinkNameSpaceType::Network);
+    Ok(move_into_link_name_space(namespace.as_fd(), network)?)
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
+        // Another test may run on this thread.
+        let _ = move_into(&self.outside);
         for host in &self.hosts {
             // Nothing more can be done about one that stays.
             let _ = Command::new("ip").args(["netns", "delete", host]).output();

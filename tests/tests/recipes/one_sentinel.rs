@@ -39,7 +39,7 @@ impl Deployment {
             })
         };
         let conf = |host: Ipv4Addr| RECIPE.filled("redis.conf", &[("SELF", host.to_string())]);
-        let replica = RECIPE.filled("replica.conf", &[primary.clone()])?;
+        let replica = RECIPE.filled("replica.conf", std::slice::from_ref(&primary))?;
         let servers = [
             start(first, 30379, conf(first)?, &[], SERVERS)?,
             start(second, 30379, conf(second)? + &replica, &[], SERVERS)?,
