@@ -37,7 +37,7 @@ def check_schemas():
                 try:
                     kubernetes_validate.validate(document, release, strict=True)
                 except Exception as error:
-                    yield f"{name}: {document['kind']} with {release}: {error}"
+                    yield f"{name}: {document['kind']} with {release}: {str(error).splitlines()[0]}"
     unknown = {path.name for path in FOLDER.glob("*.yaml")} - set(RELEASES) - OTHERS
     if unknown:
         yield f"not checked: {sorted(unknown)}"
