@@ -2,7 +2,7 @@
 
 use crate::files::Recipe;
 use crate::server::{Server, ServerOptions, new_host};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{Hit, HitOptions, Hits, Proxy, Version};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
@@ -16,19 +16,21 @@ harness::on_release!(
     a_killed_primary_is_replaced_and_given_back_without_an_error
 );
 
-/// As `redis-cluster@.service` starts it.
+/// As `redis-cluster@.service` starts it, but for the directory.
 fn instance(version: Version, host: Ipv4Addr, port: u16) -> Result<Server> {
+    let here = ("/var/lib/redis-cluster-%i", ".".to_owned());
+    let unit = RECIPE.filled("redis-cluster@.service", &[here, ("%i", port.to_string())])?;
+    let start = "ExecStart=/usr/bin/redis-server /etc/redis/cluster.conf ";
+    let start = unit.lines().find_map(|line| line.strip_prefix(start));
+    let arguments = start.context("no ExecStart as expected")?;
+    let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+    // Known from the interface where hosts are real.
+    arguments.extend(["--cluster-announce-ip".to_owned(), host.to_string()]);
     Server::start(ServerOptions {
         version,
         address: SocketAddrV4::new(host, port),
         file: RECIPE.filled::<&str>("redis.conf", &[])?,
-        arguments: [
-            ("--port", port.to_string()),
-            ("--cluster-announce-ip", host.to_string()),
-        ]
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect(),
+        arguments,
         password: None,
     })
 }

@@ -47,7 +47,7 @@ impl Network {
 
     fn add_host(&mut self) -> Result<()> {
         let name = format!("{}-{}", self.prefix, self.hosts.len());
-        run(tool("ip")?, &["netns", "add", &name])?;
+        run(&tool("ip")?, &["netns", "add", &name])?;
         self.hosts.push(name);
         self.ip(self.hosts.len() - 1, "link set lo up")?;
         Ok(())
@@ -55,11 +55,11 @@ impl Network {
 
     /// `ip` in a host.
     pub(crate) fn ip(&self, host: usize, arguments: &str) -> Result<String> {
-        let namespace = self.namespace(host);
-        let namespace = namespace.to_string_lossy();
-        let mut all = vec![namespace.as_ref(), "ip"];
+        let (namespace, ip) = (self.namespace(host), tool("ip")?);
+        let (namespace, ip) = (namespace.to_string_lossy(), ip.to_string_lossy());
+        let mut all = vec![namespace.as_ref(), ip.as_ref()];
         all.extend(arguments.split(' '));
-        run("nsenter".into(), &all)
+        run(&tool("nsenter")?, &all)
     }
 
     fn namespace(&self, host: usize) -> PathBuf {
@@ -103,8 +103,8 @@ impl Drop for Network {
     }
 }
 
-fn run(program: PathBuf, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(&program)
+fn run(program: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
         .args(arguments)
         .output()
         .with_context(|| format!("{program:?}"))?;

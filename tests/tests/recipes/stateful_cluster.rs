@@ -2,7 +2,7 @@
 
 use crate::files::Recipe;
 use crate::server::{Server, ServerOptions, new_host};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::{Hit, HitOptions, Hits, Process, Proxy, Version, case_dir, tool, wait_until};
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -26,8 +26,16 @@ struct StatefulSet {
 }
 
 /// What the StatefulSet adds to the command line.
-fn arguments(address: SocketAddrV4) -> Vec<String> {
-    vec!["--cluster-announce-ip".to_owned(), address.ip().to_string()]
+fn arguments(address: SocketAddrV4) -> Result<Vec<String>> {
+    let own = ("$(POD_IP)", address.ip().to_string());
+    let manifest = RECIPE.filled("kubernetes/valkey.yaml", &[own])?;
+    let start = "command: [valkey-server, /etc/valkey/valkey.conf, ";
+    let start = manifest
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(start));
+    let arguments = start.and_then(|rest| rest.strip_suffix(']'));
+    let arguments = arguments.context("no command as expected")?;
+    Ok(arguments.split(", ").map(str::to_owned).collect())
 }
 
 impl StatefulSet {
@@ -41,7 +49,7 @@ impl StatefulSet {
                 address,
                 // The volume of the pod: where it is started.
                 file: RECIPE.filled("kubernetes/valkey.conf", &[("dir /data", "dir .")])?,
-                arguments: arguments(address),
+                arguments: arguments(address)?,
                 password: None,
             })?);
         }
@@ -107,7 +115,7 @@ impl StatefulSet {
 
     fn come_back(&mut self, pod: usize) -> Result<()> {
         let address = SocketAddrV4::new(new_host()?, PORT);
-        self.pods[pod].restart_at(address, arguments(address))?;
+        self.pods[pod].restart_at(address, arguments(address)?)?;
         self.wait_ready(pod)
     }
 }
