@@ -28,7 +28,7 @@ pub enum Hit {
     Increment,
     /// This script with a token that names the hit, then `WAIT 1`, both again until the hit is certain
     Script(String),
-    /// `SET` of a key of the client's own, then `GET`, which must give the same
+    /// `SET` of a key of the client's own, then `GET`, which must give the same, or an older one if it was lost
     Value,
 }
 
@@ -66,6 +66,8 @@ pub struct HitReport {
     pub acknowledged: BTreeMap<String, u64>,
     /// Hits answered with `UNCERTAIN`, or not answered because the connection was lost, by the counter's key
     pub uncertain: BTreeMap<String, u64>,
+    /// Values that were acknowledged and are gone: what a killed primary had not replicated
+    pub lost: u64,
     /// Every other error
     pub errors: Vec<String>,
     /// Connections lost
@@ -115,6 +117,7 @@ impl HitReport {
             }
         }
         self.errors.extend(other.errors);
+        self.lost += other.lost;
         self.disconnected += other.disconnected;
         self.longest_gap = self.longest_gap.max(other.longest_gap);
     }
@@ -292,7 +295,10 @@ impl Client {
         let Some(got) = self.call(&["GET", &key])? else {
             return Ok(Outcome::Uncertain);
         };
-        Ok(judge(&got, got == Reply::Bulk(value.into_bytes())))
+        let text = got.text().unwrap_or_default();
+        let is_older = got == Reply::Nil || text.starts_with(&format!("{key}="));
+        self.report.lost += u64::from(is_older && text != value);
+        Ok(judge(&got, is_older))
     }
 
     /// The reply, or `None` if the connection was lost; then there is a new one.
