@@ -85,7 +85,8 @@ fetch_hiredis() {
     mark "$target.done" "$source"
 }
 
-for client in redis-py valkey-py valkey-glide coredis celery rq; do
+# The last is no client: it checks the manifests of deploy/recipes.
+for client in redis-py valkey-py valkey-glide coredis celery rq kubernetes-validate; do
     fetch_python "$client"
 done
 fetch_node

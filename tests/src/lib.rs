@@ -27,6 +27,7 @@ mod conn;
 pub mod corpus;
 pub mod crowd;
 mod fault;
+mod hits;
 mod http;
 mod load;
 mod matrix;
@@ -47,6 +48,7 @@ pub use case::{case, case_dir};
 pub use cluster::{Cluster, ClusterOptions, Migration};
 pub use conn::Conn;
 pub use fault::{Direction, FaultProxy};
+pub use hits::{Hit, HitOptions, HitReport, Hits};
 pub use http::{HttpReply, http_get};
 pub use load::{
     Broken, Gap, Load, LoadError, LoadOptions, LoadReport, LostWrite, SlotRange, Times, Violation,

@@ -105,7 +105,7 @@ pub(crate) fn tools() -> PathBuf {
         .map_or_else(|| repository_root().join(".tools"), PathBuf::from)
 }
 
-/// A tool by name: under `.tools/bin`, else on PATH.
+/// A tool by name: under `.tools/bin`, else on PATH, else where the tools of root are, which is not on every user's PATH.
 ///
 /// # Errors
 /// If it is in neither; the text says what to run.
@@ -114,6 +114,7 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(fetched)
         .chain(std::env::split_paths(&path).map(|folder| folder.join(name)))
+        .chain([Path::new("/usr/sbin").join(name)])
         .find(|candidate| candidate.is_file())
         .with_context(|| {
             format!("no {name} in .tools/bin or on PATH: run scripts/fetch-servers.sh")
