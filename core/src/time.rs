@@ -36,6 +36,13 @@ impl Timestamp {
         Duration::from_micros(self.micros_since(earlier))
     }
 
+    /// `self` moved back by `duration`, ending at [`Self::ZERO`].
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+
     /// `self` moved forward by `duration`, ending at [`Self::NEVER`].
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {

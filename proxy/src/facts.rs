@@ -12,6 +12,7 @@ use slotway_core::slowlog::SlowLog;
 use crate::learning::Learning;
 use crate::limits::LiveLimits;
 use crate::slow_log::SharedSlowLog;
+use crate::wish::Wish;
 
 /// Shared figures. Readers take a snapshot; the control thread replaces what it learns.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct Facts {
     limits: ArcSwap<LiveLimits>,
     slow_log: SharedSlowLog,
     learning: Learning,
+    replicas: Wish,
 }
 
 impl Facts {
@@ -48,6 +50,7 @@ impl Facts {
             limits: ArcSwap::default(),
             slow_log: SharedSlowLog::new(slow_log),
             learning: Learning::default(),
+            replicas: Wish::default(),
         }
     }
 
@@ -111,6 +114,12 @@ impl Facts {
     #[must_use]
     pub const fn learning(&self) -> &Learning {
         &self.learning
+    }
+
+    /// The wish of clients to be answered by replicas.
+    #[must_use]
+    pub const fn replicas(&self) -> &Wish {
+        &self.replicas
     }
 
     /// The slow log.

@@ -2,18 +2,17 @@
 //! and the control thread, which asks the servers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use slotway_core::command::learned::LearnedTable;
-use tokio::sync::Notify;
+
+use crate::wish::Wish;
 
 /// The learned commands, shared by all threads.
 #[derive(Debug, Default)]
 pub struct Learning {
     table: ArcSwap<LearnedTable>,
-    wanted: AtomicBool,
-    wake: Notify,
+    wish: Wish,
 }
 
 impl Learning {
@@ -28,23 +27,18 @@ impl Learning {
         self.table.store(Arc::new(table));
     }
 
-    /// A client used a name that is in no table.
+    /// A client used a name that is in no table. Clients may use wrong names all day long.
     pub fn want(&self) {
-        // Clients may use wrong names all day long: a wish that is known is not told again.
-        if !self.wanted.load(Ordering::Relaxed) && !self.wanted.swap(true, Ordering::Relaxed) {
-            self.wake.notify_one();
-        }
+        self.wish.want();
     }
 
     /// Waits for the wish of a client; it stays until [`Self::take_wish`].
     pub async fn wish(&self) {
-        while !self.wanted.load(Ordering::Relaxed) {
-            self.wake.notified().await;
-        }
+        self.wish.wanted().await;
     }
 
     /// Whether there was a wish. From here on there is none.
     pub fn take_wish(&self) -> bool {
-        self.wanted.swap(false, Ordering::Relaxed)
+        self.wish.take()
     }
 }

@@ -24,4 +24,5 @@ pub mod shutdown;
 pub mod slow_log;
 pub mod supervisor;
 pub mod telemetry;
+pub mod wish;
 pub mod worker;

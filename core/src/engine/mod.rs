@@ -43,6 +43,7 @@ mod pause;
 mod placing;
 mod private;
 mod publish;
+mod readers;
 mod redo;
 mod refusal;
 mod replies;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::keys::{LinkKey, NodeKey};
 use super::outage::Outages;
+use super::readers::Standing;
 use crate::backend::Fence;
 use crate::metrics::Histogram;
 use crate::resp::Protocol;
@@ -72,6 +73,12 @@ pub(crate) struct Node {
     pub(crate) known: bool,
     /// The snapshot names it as the primary of a shard.
     pub(crate) primary: bool,
+    /// It is a replica that is read from: found in a list of its own.
+    pub(crate) reader: Option<Box<Standing>>,
+    /// Of a primary: the replicas that may be read from in its place.
+    pub(crate) readers: Vec<NodeKey>,
+    /// A primary in the proxy's own zone.
+    pub(crate) near: bool,
     /// Time it took for each reply.
     pub(crate) latency: Histogram,
 }
@@ -100,6 +107,9 @@ impl Node {
             fences: Vec::new(),
             known: false,
             primary: false,
+            reader: None,
+            readers: Vec::new(),
+            near: false,
             latency: Histogram::default(),
         }
     }
@@ -195,6 +205,8 @@ pub(crate) struct Nodes {
     entries: slab::Slab<Node>,
     by_identity: HashMap<(NodeId, Address), NodeKey>,
     by_address: HashMap<Address, NodeKey>,
+    /// Replicas that are read from, or were.
+    by_reader: HashMap<(NodeId, Address), NodeKey>,
     /// Primary of each shard of the snapshot.
     primaries: Vec<NodeKey>,
     /// Latency of nodes that are forgotten.
@@ -205,7 +217,7 @@ impl Nodes {
     /// Takes over what `snapshot` says. Nodes it does not name stay, marked unknown, until they are forgotten.
     pub(crate) fn adopt(&mut self, snapshot: &Snapshot) {
         for (_, node) in &mut self.entries {
-            node.known = false;
+            node.known &= node.is_reader();
             node.primary = false;
         }
         for node in snapshot.nodes() {
@@ -248,6 +260,16 @@ impl Nodes {
         self.by_identity.insert((id.clone(), address.clone()), key);
         self.by_address.insert(address.clone(), key);
         key
+    }
+
+    /// The entry of a replica that is read from, made if it is new.
+    pub(super) fn reader(&mut self, id: &NodeId, address: &Address) -> NodeKey {
+        let place = (id.clone(), address.clone());
+        let entries = &mut self.entries;
+        *self.by_reader.entry(place).or_insert_with(|| {
+            let node = Node::new(Some(id.clone()), address.clone());
+            NodeKey::from_index(entries.insert(node))
+        })
     }
 
     /// The node that owns `slot` by `snapshot`, which must be the one last adopted.
@@ -295,12 +317,16 @@ impl Nodes {
     /// Forgets nodes that the snapshot does not name and that have no links. `in_use` tells which are still targets.
     pub(crate) fn forget_unused(&mut self, in_use: impl Fn(NodeKey) -> bool) {
         let (by_identity, by_address) = (&mut self.by_identity, &mut self.by_address);
-        let forgotten = &mut self.forgotten;
+        let (by_reader, forgotten) = (&mut self.by_reader, &mut self.forgotten);
         self.entries.retain(|index, node| {
             let key = NodeKey::from_index(index);
             let keep = node.known || node.has_links() || in_use(key);
             if !keep {
                 forgotten.add(&node.latency);
+                if let Some(place) = node.reader_place() {
+                    by_reader.remove(&place);
+                    return false;
+                }
                 if let Some(id) = &node.id {
                     by_identity.remove(&(id.clone(), node.address.clone()));
                 }

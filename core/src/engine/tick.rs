@@ -75,6 +75,7 @@ impl Engine {
         let owners = self.owners_for_trackers();
         let primaries = self.nodes.primaries().to_vec();
         self.nodes.adopt(&snapshot);
+        self.nodes.assign_readers();
         self.snapshot = snapshot;
         self.note_replaced(&primaries);
         self.note_demotions(&blocked);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Secret;
+use super::{ReadPolicy, Secret};
 use crate::command::learned::LearnedTable;
 use crate::resp::Protocol;
 use crate::session::client_state::ClientState;
@@ -123,6 +123,10 @@ pub struct ListenerSettings {
     pub ssub_move: ShardMove,
     /// Clients may have the servers tell them which keys change, to keep what they have read (CLIENT TRACKING) [N2].
     pub tracking: bool,
+    /// Which nodes answer reads of clients that have not said READONLY or READWRITE.
+    pub reads: ReadPolicy,
+    /// A replica answers a client only if it is sure to have what the same client wrote before.
+    pub read_your_writes: bool,
 }
 
 impl Default for ListenerSettings {
@@ -143,6 +147,8 @@ impl Default for ListenerSettings {
             pubsub_gap: PubSubGap::default(),
             ssub_move: ShardMove::default(),
             tracking: false,
+            reads: ReadPolicy::default(),
+            read_your_writes: false,
         }
     }
 }
@@ -402,6 +408,9 @@ pub trait Environment {
     fn learned(&self) -> Arc<LearnedTable>;
     /// A client used a name that nobody knows: the servers may know it by now, and are asked soon [K15].
     fn want_commands(&self);
+    /// A client is to be answered by replicas: those that may be read from are looked for from now on.
+    /// [`Engine::set_readers`](crate::engine::Engine::set_readers) is to follow.
+    fn want_replicas(&self);
     /// Shows the slow log of the process.
     fn slow_log(&self, visit: &mut dyn FnMut(&mut SlowLog));
 }

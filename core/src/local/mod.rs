@@ -16,6 +16,7 @@ mod environment;
 mod help;
 mod info;
 mod pause;
+mod read_policy;
 mod records;
 mod secret;
 mod sentinel;
@@ -31,6 +32,7 @@ pub use environment::{
     Announce, ClientRow, ClusterEmulation, Databases, Environment, ListenerSettings, OnUncertain,
     OutputLimits, Pause, ProcessFacts, PubSubGap, ShardMove, TrackingRow, UpstreamFacts,
 };
+pub use read_policy::ReadPolicy;
 pub use secret::Secret;
 pub use sentinel::{SentinelClient, SentinelService, answer_as_sentinel};
 

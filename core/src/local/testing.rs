@@ -56,6 +56,8 @@ pub struct TestEnvironment {
     pub learned: RefCell<Arc<LearnedTable>>,
     /// How often [`Environment::want_commands`] was called.
     pub commands_wanted: Cell<usize>,
+    /// Whether [`Environment::want_replicas`] was called.
+    pub replicas_wanted: Cell<bool>,
 }
 
 impl Default for TestEnvironment {
@@ -83,6 +85,7 @@ impl Default for TestEnvironment {
             redirected: RefCell::default(),
             learned: RefCell::default(),
             commands_wanted: Cell::new(0),
+            replicas_wanted: Cell::new(false),
         }
     }
 }
@@ -263,6 +266,10 @@ impl Environment for TestEnvironment {
 
     fn want_commands(&self) {
         self.commands_wanted.set(self.commands_wanted.get() + 1);
+    }
+
+    fn want_replicas(&self) {
+        self.replicas_wanted.set(true);
     }
 
     fn slow_log(&self, visit: &mut dyn FnMut(&mut SlowLog)) {

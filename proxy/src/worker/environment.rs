@@ -128,6 +128,10 @@ impl Environment for WorkerEnvironment {
         self.facts.learning().want();
     }
 
+    fn want_replicas(&self) {
+        self.facts.replicas().want();
+    }
+
     fn slow_log(&self, visit: &mut dyn FnMut(&mut SlowLog)) {
         self.facts.slow_log().visit(visit);
     }

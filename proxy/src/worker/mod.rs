@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use slotway_core::engine::{Limits, ScriptNews, Upstream};
 use slotway_core::local::ListenerSettings;
 use slotway_core::metrics::WorkerReport;
-use slotway_core::topology::{Hint, Snapshot};
+use slotway_core::topology::{Hint, Readers, Snapshot};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::facts::Facts;
@@ -77,6 +77,8 @@ pub enum WorkerMessage {
     SnapshotChanged,
     /// Slots without an owner in the snapshot of this generation have none, say nodes that were asked then or later.
     UncoveredConfirmed(u64, std::time::Instant),
+    /// These replicas may be read from, as they were seen then.
+    Readers(Arc<Readers>, std::time::Instant),
     /// Take no more requests; end sessions as they become idle; then stop.
     Drain,
     /// Another worker has seen a script loaded, or all of them flushed.

@@ -240,6 +240,14 @@ impl Shared {
                     .borrow_mut()
                     .confirm_uncovered(generation, since);
             }
+            WorkerMessage::Readers(readers, seen) => {
+                let seen = self.time_of(seen);
+                let mut engine = self.engine.borrow_mut();
+                engine.set_now(self.now());
+                engine.set_readers(&readers, seen);
+                drop(engine);
+                self.want_flush();
+            }
             WorkerMessage::Drain => self.drain(),
             WorkerMessage::Client(order) => self.carry_out(order),
             WorkerMessage::Script(news) => self.engine.borrow_mut().on_script_news(news),

@@ -1,0 +1,102 @@
+//! Replicas that may be read from, as this worker uses them.
+//!
+//! A replica has an entry of its own among the nodes, apart from the one that it would have as a primary: the links to it are for
+//! reads only and say READONLY when they are opened, so that they must carry nothing else [E10].
+
+use super::Engine;
+use super::keys::NodeKey;
+use super::nodes::{Node, Nodes};
+use crate::time::Timestamp;
+use crate::topology::{Address, NodeId, Readers};
+
+/// What is known of a replica that is read from.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// The primary that it follows.
+    primary: NodeId,
+    /// It may be read from, as those who watch the replicas say.
+    pub(super) listed: bool,
+    /// It is in the proxy's own zone.
+    pub(super) near: bool,
+    /// It has all that its primary had written then.
+    pub(super) caught_up: Timestamp,
+    /// It refused a read: none is sent to it before.
+    pub(super) unfit_until: Timestamp,
+}
+
+impl Engine {
+    /// Takes over which replicas may be read from, as was `seen` then. To be called about every second while there is any use for
+    /// them: where a node has not been heard of for long, it is not read from.
+    pub fn set_readers(&mut self, readers: &Readers, seen: Timestamp) {
+        self.nodes.adopt_readers(readers, seen);
+        self.nodes.assign_readers();
+        self.run_pending();
+        self.retire_links();
+        self.run_pending();
+    }
+}
+
+impl Nodes {
+    fn adopt_readers(&mut self, readers: &Readers, seen: Timestamp) {
+        for node in self.iter_mut() {
+            node.near = false;
+            if let Some(standing) = &mut node.reader {
+                standing.listed = false;
+                node.known = false;
+            }
+        }
+        for reader in &readers.replicas {
+            let key = self.reader(&reader.id, &reader.address);
+            let node = &mut self[key];
+            node.known = true;
+            let unfit_until = match &node.reader {
+                Some(before) => before.unfit_until,
+                None => Timestamp::ZERO,
+            };
+            node.reader = Some(Box::new(Standing {
+                primary: reader.primary.clone(),
+                listed: true,
+                near: reader.near,
+                caught_up: seen.before(reader.behind),
+                unfit_until,
+            }));
+        }
+        for id in &readers.near_primaries {
+            for node in self.iter_mut() {
+                node.near |= node.reader.is_none() && node.id.as_ref() == Some(id);
+            }
+        }
+    }
+
+    /// Gives each primary its replicas: the former may be others since the latter were seen.
+    pub(super) fn assign_readers(&mut self) {
+        let mut listed: Vec<(NodeId, NodeKey)> = Vec::new();
+        for (key, node) in self.iter() {
+            if let Some(standing) = node.reader.as_ref().filter(|it| it.listed) {
+                listed.push((standing.primary.clone(), key));
+            }
+        }
+        for node in self.iter_mut() {
+            node.readers.clear();
+            if node.primary && node.reader.is_none() {
+                let own = listed
+                    .iter()
+                    .filter(|(primary, _)| node.id.as_ref() == Some(primary));
+                node.readers.extend(own.map(|(_, key)| *key));
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Whether it is a replica, and its links are for reads only.
+    pub(crate) fn is_reader(&self) -> bool {
+        self.reader.is_some()
+    }
+
+    /// Where it is found: `None` if as what it is by the topology.
+    pub(super) fn reader_place(&self) -> Option<(NodeId, Address)> {
+        let id = self.id.clone()?;
+        self.is_reader().then(|| (id, self.address.clone()))
+    }
+}
