@@ -72,6 +72,7 @@ enum Expect {
     Database,
     Fence,
     Tracking,
+    ReadOnly,
 }
 
 /// The handshake of one connection.
@@ -84,6 +85,8 @@ pub struct Handshake {
     fences: Vec<Fence>,
     /// When this one was asked for.
     opened: Timestamp,
+    /// It is to answer reads though it is a replica.
+    read_only: bool,
     /// Said besides, to have keys tracked.
     tracking: Option<Vec<u8>>,
     /// What the node calls it.
@@ -106,6 +109,7 @@ impl Handshake {
             database: 0,
             fences,
             opened,
+            read_only: false,
             tracking: None,
             client_id: None,
             owed: Vec::new(),
@@ -144,6 +148,22 @@ impl Handshake {
         self
     }
 
+    /// As it is, for a connection to a replica of a cluster that only reads are sent over.
+    pub(crate) fn reading(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        if self.owed.first() != Some(&Expect::Auth) {
+            self.permit_reads();
+        }
+        self
+    }
+
+    fn permit_reads(&mut self) {
+        if self.read_only {
+            write::command(&mut self.output, &[b"READONLY"]);
+            self.owed.push(Expect::ReadOnly);
+        }
+    }
+
     fn track(&mut self) {
         if let Some(command) = self.tracking.take() {
             self.output.extend_from_slice(&command);
@@ -180,6 +200,7 @@ impl Handshake {
         write::command(&mut self.output, &[b"CLIENT", b"INFO"]);
         self.owed.push(Expect::Address);
         self.select();
+        self.permit_reads();
         self.track();
     }
 
@@ -214,6 +235,7 @@ impl Handshake {
             Expect::MyId => self.on_identity(&value, member_id(&value)),
             Expect::RunId => self.on_identity(&value, process_id(&value)),
             Expect::Tracking => on_tracking(&value),
+            Expect::ReadOnly => on_read_only(&value),
             Expect::Number => {
                 self.on_number(&value);
                 None
@@ -316,6 +338,14 @@ fn process_id<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
 fn on_tracking(value: &Value<'_>) -> Option<HandshakeFailure> {
     match value {
         Value::Error(text) => Some(HandshakeFailure::Tracking(printable(text))),
+        _ => None,
+    }
+}
+
+/// Without it every read would be sent on to the primary.
+fn on_read_only(value: &Value<'_>) -> Option<HandshakeFailure> {
+    match value {
+        Value::Error(text) => Some(HandshakeFailure::Unexpected(printable(text))),
         _ => None,
     }
 }

@@ -39,6 +39,9 @@ impl Engine {
             session.disturbed -= 1;
         }
         request.outcome = outcome;
+        if session.notes_writes && request.is_write() {
+            session.wrote_at = self.now;
+        }
         if request.group.is_some() {
             return self.complete_part(session_key, key, reply, executed);
         }

@@ -30,7 +30,7 @@ impl Engine {
 
     /// As [`Self::dispatch`], for a request that goes over a link that others use, too, or all of its session.
     #[inline(always)]
-    fn route(&mut self, key: RequestKey, raw: Option<&[u8]>) {
+    pub(super) fn route(&mut self, key: RequestKey, raw: Option<&[u8]>) {
         let request = &self.requests[key];
         let (session, protocol) = (request.session, request.shape.protocol);
         let database = request.shape.database;
@@ -78,6 +78,7 @@ impl Engine {
             Launch::Watched => self.dispatch_watched(key, raw),
             Launch::Unwatch => self.unwatch_now(key),
             Launch::Apart => self.dispatch_apart(key, raw),
+            Launch::Read => self.dispatch_read(key, raw),
             Launch::Cached | Launch::Uncached => self.route(key, raw),
         }
     }
@@ -107,8 +108,10 @@ impl Engine {
         raw: Option<&[u8]>,
         asking: bool,
     ) {
-        if self.requests[key].shape.launch != Launch::Unit {
-            return self.send_with_caching(link_key, key, raw, asking);
+        match self.requests[key].shape.launch {
+            Launch::Unit => {}
+            Launch::Read => return self.send_plainly(link_key, key, raw, asking),
+            _ => return self.send_with_caching(link_key, key, raw, asking),
         }
         let body = std::mem::take(&mut self.requests[key].body);
         let mut unit = raw.unwrap_or(&body);

@@ -10,7 +10,7 @@ use super::algebra::Held;
 use super::request::{Launch, Shape, State};
 use super::{Engine, GroupKey, RequestKey, SessionKey};
 use crate::command::{KeyList, Spec};
-use crate::local::write_not_yet;
+use crate::local::{ReadPolicy, write_not_yet};
 use crate::merge::scan::Step;
 use crate::merge::{self, Part, PartOutcome, Rule};
 use crate::metrics::Outcome;
@@ -91,9 +91,13 @@ impl Engine {
         if !undisturbed {
             self.apply_caching_to_parts(session, group);
         }
+        let is_spread = self.sessions[session.index()].reads != ReadPolicy::Primary;
         for part in self.groups[group.index()].parts.clone() {
+            if is_spread {
+                self.spread(session, part);
+            }
             // The parts are on different slots, or only read, so none of them stands in the way of another.
-            if undisturbed || self.may_send(session, index, part) {
+            if undisturbed && !is_spread || self.may_send(session, index, part) {
                 self.dispatch(part, None);
             } else {
                 self.hold_part(part);

@@ -134,6 +134,7 @@ impl Engine {
             link.opened,
         )
         .in_database(link.database)
+        .reading(node.is_reader() && !undivided && !link.probe)
         .tracking(link.tracks.as_ref().and_then(|it| it.command.clone()));
         let output = handshake.take_output();
         link.push_handshake(&output);

@@ -15,6 +15,7 @@ impl Engine {
         reply.clear();
         let state = &mut self.sessions[session.index()];
         let before = (state.client.protocol, state.client.database);
+        let readonly = state.client.readonly;
         let env = std::rc::Rc::clone(&state.env);
         let outcome = local::answer(spec, args, &mut state.client, &*env, &mut reply);
         let is_tracking = state.client.tracking.is_some();
@@ -27,6 +28,9 @@ impl Engine {
         }
         if is_tracking {
             self.end_caching(session, spec);
+        }
+        if self.sessions[session.index()].client.readonly != readonly {
+            self.adopt_read_policy(session);
         }
         if matches!(outcome, LocalOutcome::Monitor) {
             self.ask_for_monitoring(session, spec);

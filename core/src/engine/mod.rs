@@ -44,6 +44,7 @@ mod placing;
 mod private;
 mod publish;
 mod readers;
+mod reads;
 mod redo;
 mod refusal;
 mod replies;

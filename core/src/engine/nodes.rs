@@ -1,6 +1,7 @@
 //! The nodes as one worker uses them: which node serves each shard, and the links to each.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use super::keys::{LinkKey, NodeKey};
 use super::outage::Outages;
@@ -79,6 +80,8 @@ pub(crate) struct Node {
     pub(crate) readers: Vec<NodeKey>,
     /// A primary in the proxy's own zone.
     pub(crate) near: bool,
+    /// How long a question takes there, as those who watch replicas and their primaries have measured.
+    pub(crate) answers_in: Duration,
     /// Time it took for each reply.
     pub(crate) latency: Histogram,
 }
@@ -110,6 +113,7 @@ impl Node {
             reader: None,
             readers: Vec::new(),
             near: false,
+            answers_in: Duration::ZERO,
             latency: Histogram::default(),
         }
     }

@@ -68,6 +68,7 @@ impl Engine {
     fn target_node(&self, entry: &Request) -> Option<NodeKey> {
         match entry.detour {
             Some((node, _)) => Some(node),
+            None if entry.shape.launch == Launch::Read => None,
             None => self.nodes.owner(&self.snapshot, entry.shape.slot),
         }
     }

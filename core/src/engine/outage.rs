@@ -157,6 +157,11 @@ impl Outage {
 }
 
 impl Node {
+    /// Whether it refuses reads.
+    pub(super) fn refuses_reads(&self) -> bool {
+        self.outages[0].is_some()
+    }
+
     /// Whether it refuses reads or writes.
     #[inline]
     pub(super) fn has_outage(&self) -> bool {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::refusal::is_redirection;
-use super::request::State;
+use super::request::{Launch, State};
 use super::uncovered::NOT_SERVED;
 use super::{Engine, NodeKey, RequestKey};
 use crate::metrics::Outcome;
@@ -104,6 +104,9 @@ impl Parked {
 
 /// Begins what a request is told for whose slot no node could be reached in time.
 pub(super) const NO_MASTER: &str = "-CLUSTERDOWN proxy: no master for slot ";
+
+/// The same of a read that a replica is to answer.
+const NO_REPLICA: &str = "-CLUSTERDOWN proxy: no replica that may be read from for slot ";
 
 impl Engine {
     /// Tells whether the nodes that discovery asked refused the proxy's credentials. Without any topology, requests then fail at
@@ -242,7 +245,11 @@ impl Engine {
         } else if request.reply.is_empty() || is_redirection(&request.reply) {
             let slot = request.shape.slot.get();
             let limit = self.park_limit(key).as_millis();
-            let text = format!("{NO_MASTER}{slot} within {limit} ms\r\n");
+            let lacking = match request.shape.launch {
+                Launch::Read => NO_REPLICA,
+                _ => NO_MASTER,
+            };
+            let text = format!("{lacking}{slot} within {limit} ms\r\n");
             self.fail(key, text.as_bytes(), Outcome::Unavailable, false);
         } else {
             self.show_refusal(key);

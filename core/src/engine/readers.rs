@@ -30,9 +30,10 @@ impl Engine {
     pub fn set_readers(&mut self, readers: &Readers, seen: Timestamp) {
         self.nodes.adopt_readers(readers, seen);
         self.nodes.assign_readers();
-        self.run_pending();
+        self.try_readers();
         self.retire_links();
         self.run_pending();
+        self.forget_nodes();
     }
 }
 
@@ -49,6 +50,7 @@ impl Nodes {
             let key = self.reader(&reader.id, &reader.address);
             let node = &mut self[key];
             node.known = true;
+            node.answers_in = reader.latency;
             let unfit_until = match &node.reader {
                 Some(before) => before.unfit_until,
                 None => Timestamp::ZERO,
@@ -61,9 +63,12 @@ impl Nodes {
                 unfit_until,
             }));
         }
-        for id in &readers.near_primaries {
-            for node in self.iter_mut() {
-                node.near |= node.reader.is_none() && node.id.as_ref() == Some(id);
+        for primary in &readers.primaries {
+            let same =
+                |node: &&mut Node| node.reader.is_none() && node.id.as_ref() == Some(&primary.id);
+            for node in self.iter_mut().filter(same) {
+                node.near = primary.near;
+                node.answers_in = primary.latency;
             }
         }
     }

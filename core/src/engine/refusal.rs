@@ -43,6 +43,7 @@ impl Engine {
         };
         self.disturb(key);
         let retry = match refusal {
+            _ if self.nodes[node].is_reader() => self.on_refused_by_replica(node, key, refusal),
             Refusal::Moved { slot, target } => self.on_moved(node, key, *slot, target),
             Refusal::Ask { slot, target } => self.on_ask(node, key, *slot, target),
             Refusal::TryAgain => self.on_try_again(key),
@@ -241,12 +242,12 @@ impl Engine {
             .then(|| Retry::After(self.pause(key, UNSERVED_PAUSE)))
     }
 
-    fn ask_for_topology(&mut self, node: NodeKey, reason: RefreshReason) {
+    pub(super) fn ask_for_topology(&mut self, node: NodeKey, reason: RefreshReason) {
         let node = self.nodes[node].id.clone();
         self.hint(Hint::Refresh { reason, node });
     }
 
-    fn may_wait(&self, key: RequestKey) -> bool {
+    pub(super) fn may_wait(&self, key: RequestKey) -> bool {
         self.now < self.park_deadline(key)
     }
 

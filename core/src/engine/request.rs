@@ -93,6 +93,8 @@ pub(crate) enum Launch {
     /// It is sent, in one piece with CLIENT CACHING YES or NO before it [N2].
     Cached,
     Uncached,
+    /// It is sent to a replica, or to the primary, as its session reads.
+    Read,
     /// It is carried out here, when all before it are answered; nothing behind it is taken before.
     AtTurn,
 }

@@ -18,6 +18,7 @@ impl Engine {
         let mut session = Session::new(client, env);
         session.primaries_replaced = self.primaries_replaced;
         let key = SessionKey::from_index(self.sessions.insert(session));
+        self.adopt_read_policy(key);
         if self.draining {
             self.end_session(key, CloseReason::Shutdown);
         }

@@ -9,7 +9,7 @@ use crate::command::{
     Class, KeyList, Lookup, Spec, id, lookup, write_arity_error, write_not_supported,
 };
 use crate::local::{
-    ClusterEmulation, allowed_unauthenticated, refuse_cluster_disabled, write_not_yet,
+    ClusterEmulation, ReadPolicy, allowed_unauthenticated, refuse_cluster_disabled, write_not_yet,
 };
 use crate::metrics::{CloseReason, Outcome};
 use crate::resp::{Args, write};
@@ -134,8 +134,11 @@ impl Engine {
         let request = self.enqueue(session, shape, raw);
         if self.hand_over == HandOver::Offered {
             self.hand_over = HandOver::Accepted(request);
-        } else {
+        } else if self.sessions[session.index()].reads == ReadPolicy::Primary {
             self.start(session, request, Some(raw));
+        } else {
+            self.spread(session, request);
+            self.start_spread(session, request, raw);
         }
     }
 
@@ -169,6 +172,17 @@ impl Engine {
             self.dispatch(request, raw);
         } else {
             self.start_in_order(session, request, raw);
+        }
+    }
+
+    /// As [`Self::start`], of a session whose reads may go elsewhere than its writes: what is before such a read, and it itself, need
+    /// not use the same link.
+    fn start_spread(&mut self, session: SessionKey, request: RequestKey, raw: &[u8]) {
+        let is_read = self.requests[request].shape.launch == Launch::Read;
+        if is_read && self.sessions[session.index()].queue.len() > 1 {
+            self.start_in_order(session, request, Some(raw));
+        } else {
+            self.start(session, request, Some(raw));
         }
     }
 

@@ -96,6 +96,11 @@ impl Engine {
         self.run_pending();
         self.retire_links();
         self.run_pending();
+        self.forget_nodes();
+    }
+
+    /// Forgets nodes that nobody names any more, and that no request is for.
+    pub(super) fn forget_nodes(&mut self) {
         let targets = self.redirection_targets();
         let linked: BTreeSet<NodeKey> = self.links.iter().map(|(_, link)| link.node).collect();
         self.nodes

@@ -83,7 +83,7 @@ pub fn choose_database(index: &[u8], databases: Option<&Databases>) -> Result<u1
 
 /// [Y10]: a flag of the session.
 pub(super) fn readonly(call: &mut Call<'_>, on: bool) {
-    call.client.readonly = on;
+    call.client.readonly = Some(on);
     call.env.client_changed(call.client);
     call.ok();
 }

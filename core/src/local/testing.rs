@@ -142,7 +142,7 @@ fn row_of(
         command: "get",
         no_evict: client.no_evict,
         no_touch: client.no_touch,
-        readonly: client.readonly,
+        readonly: client.readonly == Some(true),
         subscriptions,
         input_bytes: 0,
         output_bytes: 0,

@@ -51,8 +51,8 @@ pub struct ClientState {
     pub no_evict: bool,
     /// CLIENT NO-TOUCH ON was asked for.
     pub no_touch: bool,
-    /// READONLY was sent: replicas may answer the reads of this client [Y10].
-    pub readonly: bool,
+    /// READONLY was sent: replicas may answer the reads of this client; or READWRITE: they may not [Y10].
+    pub readonly: Option<bool>,
     /// CLIENT TRACKING ON was asked for [N2].
     pub tracking: Option<Box<Tracking>>,
     /// Address of the client.
@@ -77,7 +77,7 @@ impl ClientState {
             reply_mode: ReplyMode::On,
             no_evict: false,
             no_touch: false,
-            readonly: false,
+            readonly: None,
             tracking: None,
             remote,
             local,
@@ -119,7 +119,7 @@ impl ClientState {
         self.reply_mode = ReplyMode::On;
         self.no_evict = false;
         self.no_touch = false;
-        self.readonly = false;
+        self.readonly = None;
         self.tracking = None;
     }
 }
@@ -169,7 +169,7 @@ mod tests {
         client.reply_mode = ReplyMode::Off;
         client.no_evict = true;
         client.no_touch = true;
-        client.readonly = true;
+        client.readonly = Some(true);
         client.database = 3;
         client.reset(true);
         assert_eq!(client.database, 0);
@@ -177,7 +177,7 @@ mod tests {
         assert!(!client.authenticated && client.name.is_empty());
         assert_eq!(client.user(), DEFAULT_USER);
         assert!(client.permit_reply());
-        assert!(!client.no_evict && !client.no_touch && !client.readonly);
+        assert!(!client.no_evict && !client.no_touch && client.readonly.is_none());
         assert_eq!(client.lib_name, b"lib");
         assert_eq!(client.id, 7);
     }

@@ -21,7 +21,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::command::CommandId;
 use crate::engine::{LinkKey, RequestKey};
-use crate::local::Environment;
+use crate::local::{Environment, ReadPolicy};
 use crate::metrics::CloseReason;
 use crate::pubsub::Kind;
 use crate::resp::{Protocol, RequestDecoder};
@@ -128,6 +128,12 @@ pub struct Session {
     pub sent_generation: u64,
     /// How often primaries had been replaced when it was told last how many replicas have what it wrote, or came [A4].
     pub primaries_replaced: u64,
+    /// Which nodes answer its reads.
+    pub reads: ReadPolicy,
+    /// It is to be known when it wrote.
+    pub notes_writes: bool,
+    /// When a write of it was answered last.
+    pub wrote_at: Timestamp,
     /// Outstanding requests that were refused, held, parked or sent again [O1].
     pub disturbed: u32,
     /// Outstanding requests that wait for all before them and hold all behind them [O7].
@@ -181,6 +187,9 @@ impl Session {
             overfull_since: Timestamp::NEVER,
             sent_generation: 0,
             primaries_replaced: 0,
+            reads: ReadPolicy::Primary,
+            notes_writes: false,
+            wrote_at: Timestamp::ZERO,
             disturbed: 0,
             barriers: 0,
             closing: None,

@@ -32,7 +32,7 @@ pub use guard::{CONFIRM_AFTER, Guard, Verdict};
 pub use hint::{Hint, RefreshReason};
 pub use merge::{Merged, Unfit, UnfitReason, merge};
 pub use node::{Node, NodeId, NodeState, Role};
-pub use readers::{Reader, Readers};
+pub use readers::{ReadPrimary, Reader, Readers};
 pub use snapshot::{
     MAX_NODES, NodeIndex, OpenSlot, Shard, ShardIndex, Snapshot, SnapshotBuilder, TooManyNodes,
 };

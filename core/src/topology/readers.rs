@@ -15,8 +15,21 @@ pub struct Reader {
     pub primary: NodeId,
     /// It is in the proxy's own zone.
     pub near: bool,
+    /// How long a question takes there, on the average of the last ones.
+    pub latency: Duration,
     /// When the replicas were looked at, it had everything that its primary had written so long before.
     pub behind: Duration,
+}
+
+/// A primary, as one of those that may be read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadPrimary {
+    /// As [`Reader::primary`].
+    pub id: NodeId,
+    /// It is in the proxy's own zone.
+    pub near: bool,
+    /// As [`Reader::latency`].
+    pub latency: Duration,
 }
 
 /// All replicas of an upstream that may be read from.
@@ -24,6 +37,6 @@ pub struct Reader {
 pub struct Readers {
     /// The replicas, in an order that stays.
     pub replicas: Vec<Reader>,
-    /// Primaries in the proxy's own zone.
-    pub near_primaries: Vec<NodeId>,
+    /// The primaries, as far as they are known.
+    pub primaries: Vec<ReadPrimary>,
 }

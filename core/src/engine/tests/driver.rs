@@ -14,7 +14,9 @@ use crate::resp::{Args, DecodeStep, Protocol, RequestDecoder, RequestLimits, wri
 use crate::session::client_state::ClientState;
 use crate::slot::{SLOT_COUNT, Slot};
 use crate::time::Timestamp;
-use crate::topology::{Address, Hint, Node, NodeId, NodeState, Role, Snapshot, SnapshotBuilder};
+use crate::topology::{
+    Address, Hint, Node, NodeId, NodeState, OpenSlot, Readers, Role, Snapshot, SnapshotBuilder,
+};
 
 /// Nodes of the played cluster; node `n` listens on port 7000 + n.
 pub(super) const NODES: u16 = 3;
@@ -342,6 +344,11 @@ impl Driver {
         to.map(|(link, _)| *link).collect()
     }
 
+    /// What was sent over this connection.
+    pub(super) fn sent_over(&self, link: LinkKey) -> Vec<String> {
+        self.connections[&link].commands.clone()
+    }
+
     /// As [`Self::links_to`], in the order in which they were asked for.
     pub(super) fn links_to_in_order(&self, port: u16) -> Vec<LinkKey> {
         let mut links = self.links_to(port);
@@ -384,6 +391,12 @@ impl Driver {
         };
         self.engine
             .set_snapshot(Arc::new(snapshot_by(generation, owner)));
+        self.settle();
+    }
+
+    /// These replicas may be read from.
+    pub(super) fn set_readers(&mut self, readers: &Readers) {
+        self.engine.set_readers(readers, self.now);
         self.settle();
     }
 
@@ -465,6 +478,7 @@ impl Driver {
             }
             Action::Connect { link, address } => self.pending.push((link, address)),
             Action::CloseLink(link) => {
+                self.pending.retain(|(pending, _)| *pending != link);
                 self.connections.remove(&link);
                 self.engine.on_link_closed(link, LinkLoss::Closed);
             }
@@ -514,6 +528,11 @@ impl Driver {
                 command if command.starts_with("CLIENT TRACKING ON") => {
                     connection.probe = false;
                     connection.commands.push(command.to_owned());
+                    connection.answered += 1;
+                    self.engine.on_link_read(link, b"+OK\r\n");
+                }
+                "READONLY" => {
+                    connection.commands.push("READONLY".to_owned());
                     connection.answered += 1;
                     self.engine.on_link_read(link, b"+OK\r\n");
                 }
@@ -613,6 +632,17 @@ pub(super) fn snapshot(generation: u64, moves: &[(Slot, u16)]) -> Snapshot {
     })
 }
 
+/// As [`snapshot`]; the slot is on its way from one node to another.
+pub(super) fn snapshot_opening(generation: u64, slot: Slot, from: u16, to: u16) -> Snapshot {
+    let mut builder = builder_at(owner_of, |port| port);
+    builder.add_open_slot(OpenSlot {
+        slot,
+        source: Some(NodeId::new(&node_id(from))),
+        target: Some(NodeId::new(&node_id(to))),
+    });
+    builder.build(generation)
+}
+
 /// Three nodes; `owner` says whose a slot is.
 fn snapshot_by(generation: u64, owner: impl Fn(Slot) -> u16) -> Snapshot {
     snapshot_at(generation, owner, |port| port)
@@ -624,6 +654,10 @@ fn snapshot_at(
     owner: impl Fn(Slot) -> u16,
     port: impl Fn(u16) -> u16,
 ) -> Snapshot {
+    builder_at(owner, port).build(generation)
+}
+
+fn builder_at(owner: impl Fn(Slot) -> u16, port: impl Fn(u16) -> u16) -> SnapshotBuilder {
     let mut builder = SnapshotBuilder::new();
     let nodes: Vec<_> = (0..NODES)
         .map(|number| {
@@ -646,5 +680,5 @@ fn snapshot_at(
             builder.assign(slot, nodes[usize::from(owner - 7000)]);
         }
     }
-    builder.build(generation)
+    builder
 }

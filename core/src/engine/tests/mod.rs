@@ -18,6 +18,7 @@ mod passage;
 mod pause;
 mod private;
 mod pubsub;
+mod reads;
 mod reconnect;
 mod reply_memory;
 mod request_memory;

@@ -317,9 +317,9 @@ fn y11_reset_starts_over() {
 fn y10_readonly_is_a_flag_of_the_session() {
     let mut client = Fixture::new();
     assert_eq!(client.run("READONLY"), "+OK\r\n");
-    assert!(client.client.readonly);
+    assert_eq!(client.client.readonly, Some(true));
     assert_eq!(client.run("READWRITE"), "+OK\r\n");
-    assert!(!client.client.readonly);
+    assert_eq!(client.client.readonly, Some(false));
     assert_eq!(client.run("ASKING"), "+OK\r\n");
 }
 

@@ -1,0 +1,262 @@
+//! Reads that a replica may answer: which node gets one, and what is done when that fails [T21] [E10].
+//!
+//! The node is chosen when the read is sent, and again whenever it was refused or its connection was lost. In the order of its session a
+//! read has the place of any other request: it waits for writes of the same keys before it, and they for it, though they go elsewhere
+//! [O2]. What is between two sessions is not ordered: a replica may be behind.
+
+use std::time::Duration;
+
+use super::nodes::Place;
+use super::request::{Launch, Request, Retry, Shape};
+use super::{Engine, NodeKey, RequestKey, SessionKey};
+use crate::local::ReadPolicy;
+use crate::reply::Refusal;
+use crate::session::Session;
+use crate::slot::Slot;
+use crate::time::Timestamp;
+use crate::topology::RefreshReason;
+
+/// A replica that refused a read gets none for so long: those who watch it have looked at it again by then.
+const UNFIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How soon a read that no replica may answer looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Added to what a node's answers take, so that a difference too small to be measured does not decide.
+const LATENCY_FLOOR: Duration = Duration::from_micros(50);
+
+/// Who is to answer a read.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    /// The owner of its slot, as for all other requests.
+    Primary,
+    Replica(NodeKey),
+    /// A replica, when there is one.
+    Nobody,
+}
+
+impl Engine {
+    /// Has the session read where its listener and the client's own READONLY or READWRITE say.
+    pub(super) fn adopt_read_policy(&mut self, key: SessionKey) {
+        let now = self.now;
+        let session = &mut self.sessions[key.index()];
+        let listener = session.env.listener();
+        session.reads = match session.client.readonly {
+            Some(false) => ReadPolicy::Primary,
+            Some(true) if is_primary_first(listener.reads) => ReadPolicy::PreferReplica,
+            Some(true) | None => listener.reads,
+        };
+        session.notes_writes = listener.read_your_writes && session.reads != ReadPolicy::Primary;
+        // Of writes before nothing was noted.
+        session.wrote_at = now;
+        if session.reads != ReadPolicy::Primary {
+            session.env.want_replicas();
+        }
+    }
+
+    /// Lets any node of its shard answer a request that was just made, if the session wants that.
+    pub(super) fn spread(&mut self, session: SessionKey, key: RequestKey) {
+        let state = &self.sessions[session.index()];
+        if may_be_spread(state, &self.requests[key]) {
+            self.requests[key].shape.launch = Launch::Read;
+            self.choose_reader(session, key);
+        }
+    }
+
+    /// Sends a read whose turn has come to a replica or to the primary, as the policy of its session has it.
+    pub(super) fn dispatch_read(&mut self, key: RequestKey, raw: Option<&[u8]>) {
+        let Some(session) = self.requests[key].session else {
+            return self.requests.remove(key);
+        };
+        if self.requests[key].detour.is_none() && !self.choose_reader(session, key) {
+            self.requests[key].blocked_by = None;
+            return self.park(key, raw, self.now.after(LOOK_AGAIN));
+        }
+        let node = self.requests[key].detour.map(|(node, _)| node);
+        if node.is_some_and(|node| self.nodes[node].is_reader()) {
+            // What comes next does not go over the same link though it is for the same slot [O1].
+            self.sessions[session.index()].sent_generation = Session::MIXED;
+        }
+        self.route(key, raw);
+    }
+
+    /// Notes which node is to answer a read; false if it is to wait for one.
+    fn choose_reader(&mut self, session: SessionKey, key: RequestKey) -> bool {
+        let shape = &self.requests[key].shape;
+        let node = match self.source(session, shape) {
+            Source::Primary => self.nodes.owner(&self.snapshot, shape.slot),
+            Source::Replica(node) => Some(node),
+            Source::Nobody => return false,
+        };
+        self.requests[key].detour = node.map(|node| (node, false));
+        true
+    }
+
+    /// The node that answers a read of `shape` best.
+    fn source(&self, session: SessionKey, shape: &Shape) -> Source {
+        let state = &self.sessions[session.index()];
+        let Some(owner) = self.nodes.owner(&self.snapshot, shape.slot) else {
+            return Source::Primary;
+        };
+        let is_there = self.is_there(owner);
+        if state.reads == ReadPolicy::PreferPrimary && is_there || self.is_moving(shape.slot) {
+            return Source::Primary;
+        }
+        let place = Place::new(shape.database, shape.protocol, self.affinity(session));
+        let since = if state.notes_writes {
+            state.wrote_at
+        } else {
+            Timestamp::ZERO
+        };
+        let mut best: Option<(bool, u64, Source)> = None;
+        let mut is_behind = false;
+        let mut offer = |near: bool, rank: u64, source: Source| {
+            if best
+                .as_ref()
+                .is_none_or(|(is_near, best, _)| (near, rank) > (*is_near, *best))
+            {
+                best = Some((near, rank, source));
+            }
+        };
+        let is_by_latency = state.reads == ReadPolicy::Nearest;
+        for key in self.nodes[owner].readers.iter().copied() {
+            let Some((near, caught_up)) = self.fitness(key, place) else {
+                continue;
+            };
+            if caught_up < since {
+                is_behind = true;
+                continue;
+            }
+            let rank = self.rank(session, key, place, is_by_latency);
+            offer(near, rank, Source::Replica(key));
+        }
+        if is_there && matches!(state.reads, ReadPolicy::Any | ReadPolicy::Nearest) {
+            let rank = self.rank(session, owner, place, is_by_latency);
+            offer(self.nodes[owner].near, rank, Source::Primary);
+        }
+        match best {
+            Some((_, _, source)) => source,
+            None if state.reads == ReadPolicy::Replica && !is_behind => Source::Nobody,
+            None => Source::Primary,
+        }
+    }
+
+    /// Whether nothing speaks against it that the primary answers now.
+    fn is_there(&self, primary: NodeKey) -> bool {
+        let node = &self.nodes[primary];
+        node.failures == 0 && node.probe.is_none() && !node.refuses_reads()
+    }
+
+    /// A replica of a node that gives a slot away, or takes it, knows nothing of that: it would call a key missing that is elsewhere.
+    fn is_moving(&self, slot: Slot) -> bool {
+        let open = self.snapshot.open_slots();
+        !open.is_empty() && open.iter().any(|open| open.slot == slot)
+    }
+
+    /// Whether replica `key` is near, and how new its data is; `None` if it is not to be read from now.
+    fn fitness(&self, key: NodeKey, place: Place) -> Option<(bool, Timestamp)> {
+        let node = &self.nodes[key];
+        let standing = node.reader.as_ref()?;
+        let has_link = || {
+            let link = node.link_anywhere(place);
+            link.is_some_and(|link| self.links[link.index()].is_ready())
+        };
+        let is_fit = standing.listed
+            && standing.unfit_until <= self.now
+            && node.probe.is_none()
+            && (node.failures == 0 || has_link());
+        is_fit.then_some((standing.near, standing.caught_up))
+    }
+
+    /// The higher the better. A session stays with a node as long as that may be, so that it does not see the past again; by latency it
+    /// goes where that is least, and least is under way.
+    fn rank(&self, session: SessionKey, node: NodeKey, place: Place, is_by_latency: bool) -> u64 {
+        if is_by_latency {
+            let node = &self.nodes[node];
+            let link = node.link_anywhere(place);
+            let owed = link.map_or(0, |link| self.links[link.index()].owed());
+            let each = (node.answers_in + LATENCY_FLOOR).as_micros();
+            let cost = each.saturating_mul(owed as u128 + 1);
+            return u64::MAX - u64::try_from(cost).unwrap_or(u64::MAX);
+        }
+        mix((session.index() as u64) << 32 | node.index() as u64)
+    }
+
+    /// Replica `node` refused the read `key`: the owner of the slot is asked if it is about the slot, else whoever may answer [E10].
+    pub(super) fn on_refused_by_replica(
+        &mut self,
+        node: NodeKey,
+        key: RequestKey,
+        refusal: &Refusal,
+    ) -> Option<Retry> {
+        let is_about_slot = matches!(
+            refusal,
+            Refusal::Moved { .. } | Refusal::Ask { .. } | Refusal::TryAgain | Refusal::ReadOnly
+        );
+        let until = self.now.after(UNFIT_PAUSE);
+        if let Some(standing) = &mut self.nodes[node].reader
+            && !matches!(refusal, Refusal::Ask { .. } | Refusal::TryAgain)
+        {
+            standing.unfit_until = until;
+        }
+        self.ask_for_topology(
+            node,
+            match refusal {
+                Refusal::Loading | Refusal::MasterDown => RefreshReason::MasterDown,
+                Refusal::ClusterDown => RefreshReason::ClusterDown,
+                Refusal::ReadOnly | Refusal::Demoted => RefreshReason::Readonly,
+                Refusal::Moved { .. } | Refusal::Ask { .. } | Refusal::TryAgain => {
+                    RefreshReason::Moved
+                }
+            },
+        );
+        if !self.may_wait(key) {
+            return None;
+        }
+        let slot = self.requests[key].shape.slot;
+        let owner = self.nodes.owner(&self.snapshot, slot);
+        Some(match owner.filter(|_| is_about_slot) {
+            Some(node) => Retry::At {
+                node,
+                asking: false,
+            },
+            None => Retry::Route,
+        })
+    }
+
+    /// Has replicas that could not be reached tried again, by connections that nobody waits for.
+    pub(super) fn try_readers(&mut self) {
+        let nodes = self.nodes.iter();
+        let lost: Vec<NodeKey> = nodes
+            .filter(|(_, node)| node.failures > 0 && !node.has_links())
+            .filter(|(_, node)| node.reader.as_ref().is_some_and(|it| it.listed))
+            .map(|(key, _)| key)
+            .collect();
+        for node in lost {
+            self.open_link(node, 0, crate::resp::Protocol::Resp2, 0);
+        }
+    }
+}
+
+/// Whether the primary is asked as long as it is there.
+const fn is_primary_first(policy: ReadPolicy) -> bool {
+    matches!(policy, ReadPolicy::Primary | ReadPolicy::PreferPrimary)
+}
+
+/// Whether a replica may answer the request. A client that tracks keys is told of changes by the node that it reads from; a big request
+/// may be on its way already.
+fn may_be_spread(session: &Session, request: &Request) -> bool {
+    session.reads != ReadPolicy::Primary
+        && request.shape.spec.readonly
+        && request.shape.keyed
+        && request.shape.launch == Launch::Direct
+        && session.tracker.is_none()
+        && session.client.tracking.is_none()
+}
+
+/// Spreads numbers that are close to each other.
+const fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let number = (number ^ (number >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    number ^ (number >> 33)
+}
