@@ -17,6 +17,7 @@ pub mod places;
 mod question;
 pub mod reaper;
 pub mod registry;
+mod replicas;
 pub mod scripts;
 mod sentinel_listener;
 mod sentinels;

@@ -8,7 +8,7 @@ use super::{
     Config, ConfigError, Flag, LimitsConfig, ListenerConfig, LogConfig, LogFormat, LogLevel,
     Sources, UpstreamConfig,
 };
-use crate::local::{OnUncertain, PubSubGap, ShardMove};
+use crate::local::{OnUncertain, PubSubGap, ReadPolicy, ShardMove};
 use std::net::SocketAddr;
 
 /// Turns sources into a configuration, or into every fault they have.
@@ -118,7 +118,17 @@ impl Reader<'_> {
                 _ => ShardMove::Resubscribe,
             },
             tracking: self.switch(&keys::LISTENER_TRACKING, table),
+            reads: self.read_policy(table),
+            read_your_writes: self.switch(&keys::LISTENER_READ_YOUR_WRITES, table),
         }
+    }
+
+    fn read_policy(&mut self, table: usize) -> ReadPolicy {
+        let word = self.choice(&keys::LISTENER_READS, table);
+        let mut policies = ReadPolicy::ALL.into_iter();
+        policies
+            .find(|(_, name)| *name == word)
+            .map_or(ReadPolicy::Primary, |(policy, _)| policy)
     }
 
     /// A variable or flag that speaks of one of several tables does not say which: guessing might open the wrong one.
@@ -146,21 +156,21 @@ impl Reader<'_> {
             idle_timeout: self.time(&keys::LIMITS_IDLE_TIMEOUT, 0),
             pipeline_count: self.count(&keys::LIMITS_PIPELINE_COUNT, 0),
             park_count: self.count(&keys::LIMITS_PARK_COUNT, 0),
-            park_bytes: self.size(&keys::LIMITS_PARK_BYTES),
+            park_bytes: self.size(&keys::LIMITS_PARK_BYTES, 0),
             park_timeout: self.time(&keys::LIMITS_PARK_TIMEOUT, 0),
             request_timeout: self.time(&keys::LIMITS_REQUEST_TIMEOUT, 0),
-            client_input_total_bytes: self.size(&keys::LIMITS_CLIENT_INPUT_TOTAL_BYTES),
-            client_output_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_BYTES),
-            client_output_soft_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_SOFT_BYTES),
+            client_input_total_bytes: self.size(&keys::LIMITS_CLIENT_INPUT_TOTAL_BYTES, 0),
+            client_output_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_BYTES, 0),
+            client_output_soft_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_SOFT_BYTES, 0),
             client_output_soft_time: self.time(&keys::LIMITS_CLIENT_OUTPUT_SOFT_TIME, 0),
-            client_output_pause_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_PAUSE_BYTES),
-            pubsub_output_bytes: self.size(&keys::LIMITS_PUBSUB_OUTPUT_BYTES),
-            pubsub_output_soft_bytes: self.size(&keys::LIMITS_PUBSUB_OUTPUT_SOFT_BYTES),
-            cross_slot_bytes: self.size(&keys::LIMITS_CROSS_SLOT_BYTES),
+            client_output_pause_bytes: self.size(&keys::LIMITS_CLIENT_OUTPUT_PAUSE_BYTES, 0),
+            pubsub_output_bytes: self.size(&keys::LIMITS_PUBSUB_OUTPUT_BYTES, 0),
+            pubsub_output_soft_bytes: self.size(&keys::LIMITS_PUBSUB_OUTPUT_SOFT_BYTES, 0),
+            cross_slot_bytes: self.size(&keys::LIMITS_CROSS_SLOT_BYTES, 0),
             max_args_count: narrow(self.count(&keys::LIMITS_MAX_ARGS_COUNT, 0)),
-            max_bulk_bytes: narrow(self.size(&keys::LIMITS_MAX_BULK_BYTES)),
-            max_inline_bytes: narrow(self.size(&keys::LIMITS_MAX_INLINE_BYTES)),
-            max_request_bytes: narrow(self.size(&keys::LIMITS_MAX_REQUEST_BYTES)),
+            max_bulk_bytes: narrow(self.size(&keys::LIMITS_MAX_BULK_BYTES, 0)),
+            max_inline_bytes: narrow(self.size(&keys::LIMITS_MAX_INLINE_BYTES, 0)),
+            max_request_bytes: narrow(self.size(&keys::LIMITS_MAX_REQUEST_BYTES, 0)),
         }
     }
 

@@ -110,6 +110,8 @@ fn listener(older: &ListenerConfig, newer: &ListenerConfig) -> Compared {
             pubsub_gap: LISTENER_PUBSUB_GAP,
             ssub_move: LISTENER_SSUB_MOVE,
             tracking: LISTENER_TRACKING,
+            reads: LISTENER_READS,
+            read_your_writes: LISTENER_READ_YOUR_WRITES,
         }
     )
 }
@@ -132,6 +134,10 @@ fn upstream(older: &UpstreamConfig, newer: &UpstreamConfig) -> Compared {
             fast_fail_uncovered: UPSTREAM_FAST_FAIL_UNCOVERED,
             resend_idempotent_writes: UPSTREAM_RESEND_IDEMPOTENT_WRITES,
             address_map: UPSTREAM_ADDRESS_MAP,
+            replica_max_lag: UPSTREAM_REPLICA_MAX_LAG,
+            replica_max_lag_bytes: UPSTREAM_REPLICA_MAX_LAG_BYTES,
+            zone: UPSTREAM_ZONE,
+            zones: UPSTREAM_ZONES,
         }
     );
     // It has keys of its own.

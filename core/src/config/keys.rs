@@ -274,6 +274,13 @@ keys! {
     LISTENER_TRACKING "listener.tracking" "SLOTWAY_LISTENER_TRACKING" "" Kind::Switch { default: false }
         => "Let clients have the servers tell them which keys change, so that they can keep what they have read (CLIENT TRACKING). Each that does has a connection of its own to every primary it reads from, two in RESP2. false: refuse CLIENT TRACKING ON.";
 
+    /// A replica may be behind, which nobody expects who has not asked for it.
+    LISTENER_READS "listener.reads" "SLOTWAY_LISTENER_READS" ""
+        Kind::Choice { words: &["primary", "prefer-primary", "replica", "prefer-replica", "any", "nearest"], default: "primary" }
+        => "Which node of a shard answers commands that only read, outside of transactions: the primary; the primary, or a replica while it cannot be reached; a replica, waiting for one if there is none; a replica, or the primary if there is none; any; whichever answers soonest and has least to do. All but primary may show what is older than what was written last. A client that says READONLY reads from replicas (prefer-replica), one that says READWRITE from the primary.";
+    LISTENER_READ_YOUR_WRITES "listener.read_your_writes" "SLOTWAY_LISTENER_READ_YOUR_WRITES" "" Kind::Switch { default: false }
+        => "Where reads go to replicas: after a write of a client its reads go to the primary until a replica is known to have all of it, 1s to 2s.";
+
     SENTINEL_LISTEN "sentinel.listen" "SLOTWAY_SENTINEL" ""
         Kind::Text { form: "IP:PORT, such as \"0.0.0.0:26379\", or \"off\"", default: Some("off") }
         => "Address to listen on, or \"off\".";
@@ -338,6 +345,18 @@ keys! {
     UPSTREAM_ADDRESS_MAP "upstream.address_map" "SLOTWAY_UPSTREAM_ADDRESS_MAP" "[{ from = \"10.0.0.5:6379\", to = \"203.0.113.7:30001\" }]"
         Kind::Pairs { form: "a list of { from = ..., to = ... }, each HOST:PORT or HOST, from also NETWORK/PREFIX; in the environment FROM=TO,FROM=TO" }
         => "What to use instead of addresses that the nodes give, for a cluster behind NAT or port forwarding. The first rule that fits counts.";
+
+    /// [T21]: replicas are looked at once a second, and a failover may take some seconds, in which their data is the newest there is.
+    UPSTREAM_REPLICA_MAX_LAG "upstream.replica_max_lag" "SLOTWAY_UPSTREAM_REPLICA_MAX_LAG" "" millis(2 * SECOND, HOUR, 10 * SECOND)
+        => "How old the data of a replica may be that is read from (listener.reads): it has everything that was written this long ago. It must have the connection to its primary, too, unless the primary does not answer.";
+    /// [T21].
+    UPSTREAM_REPLICA_MAX_LAG_BYTES "upstream.replica_max_lag_bytes" "SLOTWAY_UPSTREAM_REPLICA_MAX_LAG_BYTES" "" size(0, 64 * GIB, 10 * MIB)
+        => "The same in bytes of the replication stream.";
+    UPSTREAM_ZONE "upstream.zone" "SLOTWAY_UPSTREAM_ZONE" "\"eu-1a\"" Kind::Text { form: "a name without blanks", default: None }
+        => "The zone the proxy is in: where replicas may answer, those of the same zone are asked before others. Valkey nodes tell theirs (availability-zone); for others see zones.";
+    UPSTREAM_ZONES "upstream.zones" "SLOTWAY_UPSTREAM_ZONES" "[{ from = \"10.0.1.0/24\", to = \"eu-1a\" }]"
+        Kind::Pairs { form: "a list of { from = ..., to = ... }, from HOST:PORT, HOST or NETWORK/PREFIX, to a name; in the environment FROM=TO,FROM=TO" }
+        => "Zones of nodes that do not tell theirs. The first rule that fits counts.";
 
     /// What the servers themselves default to.
     LIMITS_MAX_CLIENTS "limits.max_clients" "SLOTWAY_LIMITS_MAX_CLIENTS" "" count(1, 1_000_000, 10_000)

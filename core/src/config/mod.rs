@@ -27,8 +27,8 @@ mod value;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::local::{OnUncertain, PubSubGap, ShardMove};
-use crate::topology::{Address, AddressMap};
+use crate::local::{OnUncertain, PubSubGap, ReadPolicy, ShardMove};
+use crate::topology::{Address, AddressMap, Zones};
 
 pub use changes::Change;
 pub use fault::{ConfigError, Fault, Origin};
@@ -122,6 +122,10 @@ pub struct ListenerConfig {
     pub ssub_move: ShardMove,
     /// Whether clients may have the servers track the keys that they read.
     pub tracking: bool,
+    /// Which nodes answer reads.
+    pub reads: ReadPolicy,
+    /// Whether a client reads what it wrote, whichever node answers.
+    pub read_your_writes: bool,
 }
 
 /// The address where clients ask the proxy as they ask Sentinels.
@@ -162,6 +166,14 @@ pub struct UpstreamConfig {
     pub resend_idempotent_writes: bool,
     /// What to use instead of addresses that the nodes give.
     pub address_map: AddressMap,
+    /// How old the data of replicas may be that are read from.
+    pub replica_max_lag: Duration,
+    /// The same in bytes of the replication stream.
+    pub replica_max_lag_bytes: usize,
+    /// The zone of the proxy.
+    pub zone: Option<String>,
+    /// Zones of nodes that do not tell theirs.
+    pub zones: Zones,
 }
 
 impl UpstreamConfig {

@@ -113,7 +113,7 @@ fn every_key_can_come_from_its_variable() {
         let value = key.default_text().unwrap_or_else(|| key.example.to_owned());
         let plain = match key.path {
             "upstream.cluster" => "a:1,b:2".to_owned(),
-            "upstream.address_map" => "a:1=b:2,c:3=d:4".to_owned(),
+            "upstream.address_map" | "upstream.zones" => "a:1=b:2,c:3=d:4".to_owned(),
             "upstream.sentinels" => "a:1, b:2".to_owned(),
             path if path.ends_with("_file") => "/secret".to_owned(),
             _ => value.trim_matches('"').to_owned(),

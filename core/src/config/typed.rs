@@ -53,11 +53,11 @@ impl<'a> Reader<'a> {
         .unwrap_or(default)
     }
 
-    pub(super) fn size(&mut self, key: &'static Key) -> usize {
+    pub(super) fn size(&mut self, key: &'static Key, table: usize) -> usize {
         let Kind::Size { min, max, default } = key.kind else {
             return 0;
         };
-        let given = self.settings.get(key, 0).and_then(|setting| {
+        let given = self.settings.get(key, table).and_then(|setting| {
             let number = match &setting.raw {
                 Raw::Text(text) => parse_size(text).map(Some),
                 // The key says bytes, so a bare number cannot be misunderstood.

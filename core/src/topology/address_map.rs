@@ -1,27 +1,16 @@
 //! Translation of the addresses servers announce into those the proxy can reach, for port forwarding and NAT [T19].
 
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use super::Address;
-use super::address::{AddressError, checked_host, parse_port, strip_brackets};
+use super::address::AddressError;
+use super::address_pattern::{HostOrAddress, parse_host_or_address};
+use super::{Address, AddressPattern};
 
 /// One rule: announced addresses that match `from` are replaced by `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressRule {
-    from: Pattern,
+    from: AddressPattern,
     to: Target,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Pattern {
-    /// `host:port`: exactly this address.
-    Exact(Address),
-    /// `host`: any port of this host.
-    Host(Arc<str>),
-    /// `network/prefix`: any port of any IP literal in the network.
-    Network(IpAddr, u8),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,72 +46,13 @@ impl AddressRule {
             HostOrAddress::Address(address) => Target::Exact(address),
             HostOrAddress::Host(host) => Target::Host(host),
         };
-        let from = match from.split_once('/') {
-            Some((network, prefix)) => parse_network(network, prefix)?,
-            None => match parse_host_or_address(from).map_err(AddressRuleError::From)? {
-                HostOrAddress::Address(address) => Pattern::Exact(address),
-                HostOrAddress::Host(host) => Pattern::Host(host),
-            },
-        };
+        let from = AddressPattern::parse(from)?;
         Ok(Self { from, to })
     }
 
     fn matches(&self, address: &Address) -> bool {
-        match &self.from {
-            Pattern::Exact(exact) => exact == address,
-            Pattern::Host(host) => *host == address.host,
-            Pattern::Network(network, prefix) => {
-                IpAddr::from_str(&address.host).is_ok_and(|ip| in_network(ip, *network, *prefix))
-            }
-        }
+        self.from.matches(address)
     }
-}
-
-enum HostOrAddress {
-    Host(Arc<str>),
-    Address(Address),
-}
-
-/// `host:port` or `host`. An IPv6 literal without brackets is a host: its last group is not taken for a port.
-fn parse_host_or_address(text: &str) -> Result<HostOrAddress, AddressError> {
-    if text.parse::<IpAddr>().is_ok() {
-        return Ok(HostOrAddress::Host(Arc::from(text)));
-    }
-    match text.rsplit_once(':') {
-        Some((host, port)) if !text.ends_with(']') => {
-            let port = parse_port(port)?;
-            Ok(HostOrAddress::Address(Address::new(
-                checked_host(strip_brackets(host))?,
-                port,
-            )))
-        }
-        _ => Ok(HostOrAddress::Host(Arc::from(checked_host(
-            strip_brackets(text),
-        )?))),
-    }
-}
-
-fn parse_network(network: &str, prefix: &str) -> Result<Pattern, AddressRuleError> {
-    let network = IpAddr::from_str(strip_brackets(network))
-        .map_err(|_not_an_ip| AddressRuleError::From(AddressError::BadHost))?;
-    let longest = if network.is_ipv4() { 32 } else { 128 };
-    match prefix.parse::<u8>() {
-        Ok(prefix) if prefix <= longest => Ok(Pattern::Network(network, prefix)),
-        _ => Err(AddressRuleError::Prefix),
-    }
-}
-
-fn in_network(ip: IpAddr, network: IpAddr, prefix: u8) -> bool {
-    let (ip, network, width) = match (ip, network) {
-        (IpAddr::V4(ip), IpAddr::V4(network)) => {
-            (u128::from(ip.to_bits()), u128::from(network.to_bits()), 32)
-        }
-        (IpAddr::V6(ip), IpAddr::V6(network)) => (ip.to_bits(), network.to_bits(), 128),
-        _ => return false,
-    };
-    let host_bits = width - u32::from(prefix);
-    // A shift by all 128 bits is not defined; a prefix of 0 matches everything.
-    ip.checked_shr(host_bits).unwrap_or(0) == network.checked_shr(host_bits).unwrap_or(0)
 }
 
 /// The configured rules; the first that matches counts. Empty: addresses are used as announced.

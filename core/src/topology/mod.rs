@@ -7,6 +7,7 @@
 
 mod address;
 mod address_map;
+mod address_pattern;
 mod diff;
 #[cfg(test)]
 mod fixtures;
@@ -18,15 +19,18 @@ mod patch;
 mod readers;
 mod snapshot;
 mod view;
+mod zones;
 
 pub mod cluster_info;
 pub mod cluster_nodes;
 pub mod cluster_slots;
 pub mod redirect;
+pub mod replication;
 pub mod sentinel;
 
 pub use address::{Address, AddressError};
 pub use address_map::{AddressMap, AddressRule, AddressRuleError};
+pub use address_pattern::AddressPattern;
 pub use diff::Change;
 pub use guard::{CONFIRM_AFTER, Guard, Verdict};
 pub use hint::{Hint, RefreshReason};
@@ -37,3 +41,4 @@ pub use snapshot::{
     MAX_NODES, NodeIndex, OpenSlot, Shard, ShardIndex, Snapshot, SnapshotBuilder, TooManyNodes,
 };
 pub use view::{RowProblem, View, ViewError, ViewNode};
+pub use zones::Zones;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use slotway_core::slot::{SLOT_COUNT, Slot};
-use slotway_core::topology::{Node, NodeState, Role, ShardIndex, Snapshot};
+use slotway_core::topology::{Node, NodeId, NodeState, Role, ShardIndex, Snapshot};
+
+use crate::replicas::ReplicaStatus;
 
 /// The page: the topology of the only upstream, or of each by its name if they have names.
 pub(super) fn page<'n>(upstreams: impl Iterator<Item = (Option<&'n str>, Value)>) -> String {
@@ -49,6 +51,22 @@ pub(super) fn to_json(snapshot: &Snapshot, age: Option<Duration>) -> Value {
     })
 }
 
+/// A replica that is watched, since some clients read from replicas.
+pub(super) fn replica(replica: &ReplicaStatus) -> Value {
+    json!({
+        "id": replica.id.as_ref().map(NodeId::as_str),
+        "address": replica.address.to_string(),
+        "primary": replica.primary.as_str(),
+        "readable": replica.lag.unreadable.is_none(),
+        "why_not": replica.lag.unreadable.map(|reason| reason.to_string()),
+        "behind_seconds": replica.lag.time.map(|time| time.as_secs_f64()),
+        "behind_bytes": replica.lag.bytes,
+        "zone": replica.zone,
+        "near": replica.near,
+        "answers_in_seconds": replica.latency.as_secs_f64(),
+    })
+}
+
 fn node(node: &Node) -> Value {
     json!({
         "id": node.id.as_str(),
@@ -81,7 +99,7 @@ fn ranges(snapshot: &Snapshot) -> Vec<Vec<[u16; 2]>> {
 
 #[cfg(test)]
 mod tests {
-    use slotway_core::topology::{Address, NodeId, SnapshotBuilder};
+    use slotway_core::topology::{Address, SnapshotBuilder};
 
     use super::*;
 

@@ -154,7 +154,7 @@ impl Attributes {
             database: client.database,
             no_evict: client.no_evict,
             no_touch: client.no_touch,
-            readonly: client.readonly,
+            readonly: client.readonly == Some(true),
             tracking: TrackingRow::of(client),
             subscriptions,
         }

@@ -67,7 +67,7 @@ fn a_row_shows_what_was_noted_last() {
     state.name = b"worker".to_vec();
     state.user = Some(b"app".as_slice().into());
     state.protocol = Protocol::Resp3;
-    state.readonly = true;
+    state.readonly = Some(true);
     registry.update(&state);
     show(&|row| {
         assert_eq!(

@@ -8,6 +8,7 @@ use std::thread;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use slotway_core::config::{Config, UpstreamConfig};
+use slotway_core::local::ReadPolicy;
 use slotway_core::topology::{Hint, Snapshot};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, mpsc};
@@ -23,6 +24,7 @@ use crate::facts::Facts;
 use crate::limits::LiveLimits;
 use crate::reaper::Reaper;
 use crate::registry::ClientRegistry;
+use crate::replicas::{ReplicaWatch, Replicas};
 use crate::scripts::ScriptRelay;
 use crate::worker::{self, WorkerHandle, WorkerMessage, WorkerSettings};
 
@@ -48,6 +50,8 @@ pub(crate) struct Service {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// What its discovery counts.
     pub(crate) discovery: Arc<DiscoveryStatus>,
+    /// What is known of its replicas, once they are watched.
+    pub(crate) replicas: Replicas,
     /// How many commands its servers told of.
     pub(crate) learned: Rc<LearnedCount>,
     threads: Vec<thread::JoinHandle<()>>,
@@ -84,8 +88,30 @@ impl Service {
         );
         tasks.spawn_local(servers.instrument(span.clone()));
         let snapshots = Arc::clone(&snapshot);
+        let moved = Rc::new(Notify::new());
+        let watch = ReplicaWatch::new(
+            upstream,
+            Arc::clone(&snapshot),
+            Rc::clone(&workers),
+            Arc::clone(&facts),
+            Rc::clone(&moved),
+        );
+        let replicas = watch.known();
+        let mut listeners = config.listeners.iter();
+        if listeners.any(|it| {
+            config.upstreams.get(it.upstream) == Some(upstream) && it.reads != ReadPolicy::Primary
+        }) {
+            facts.replicas().want();
+        }
+        tasks.spawn_local(watch.run().instrument(span.clone()));
         let discovery = follow_topology(
-            upstream, snapshots, hints_in, &workers, changed, span, tasks,
+            upstream,
+            snapshots,
+            hints_in,
+            &workers,
+            [changed, moved],
+            span,
+            tasks,
         );
         tasks.spawn_local(figures::publish(
             Arc::clone(&facts),
@@ -99,6 +125,7 @@ impl Service {
             facts,
             snapshot,
             discovery,
+            replicas,
             learned,
             threads,
         })
@@ -191,7 +218,7 @@ fn follow_topology(
     snapshot: Arc<ArcSwap<Snapshot>>,
     hints: UnboundedReceiver<Hint>,
     workers: &Rc<Workers>,
-    changed: Rc<Notify>,
+    changed: [Rc<Notify>; 2],
     span: Span,
     tasks: &mut JoinSet<()>,
 ) -> Arc<DiscoveryStatus> {
@@ -199,7 +226,7 @@ fn follow_topology(
     let told = Rc::clone(workers);
     let on_swap = move |_: &Snapshot| {
         told.broadcast(|| WorkerMessage::SnapshotChanged);
-        changed.notify_one();
+        changed.iter().for_each(|changed| changed.notify_one());
     };
     if let Some(whereabouts) = Whereabouts::new(upstream) {
         let discovery = ServerDiscovery::new(whereabouts, settings, snapshot, hints, on_swap);

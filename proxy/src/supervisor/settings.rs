@@ -133,6 +133,8 @@ pub(super) fn listener(given: &ListenerConfig) -> ListenerSettings {
         pubsub_gap: given.pubsub_gap,
         ssub_move: given.ssub_move,
         tracking: given.tracking,
+        reads: given.reads,
+        read_your_writes: given.read_your_writes,
         ..ListenerSettings::default()
     }
 }

@@ -2,10 +2,11 @@
 
 use super::UpstreamConfig;
 use super::fault::Fault;
-use super::keys;
+use super::keys::{self, Key};
 use super::source::{Raw, Setting, nearest};
 use super::typed::{Reader, as_text};
-use crate::topology::{Address, AddressMap, AddressRule};
+use crate::topology::{Address, AddressMap, AddressPattern, AddressRule, Zones};
+use std::sync::Arc;
 
 /// Longest name of an upstream: it is a label of metrics.
 const MAX_NAME_LEN: usize = 64;
@@ -157,6 +158,10 @@ impl Reader<'_> {
             fast_fail_uncovered: self.switch(&keys::UPSTREAM_FAST_FAIL_UNCOVERED, table),
             resend_idempotent_writes: self.switch(&keys::UPSTREAM_RESEND_IDEMPOTENT_WRITES, table),
             address_map: self.address_map(table),
+            replica_max_lag: self.time(&keys::UPSTREAM_REPLICA_MAX_LAG, table),
+            replica_max_lag_bytes: self.size(&keys::UPSTREAM_REPLICA_MAX_LAG_BYTES, table),
+            zone: self.zone(table),
+            zones: self.zones(table),
         };
         let password_given = [&keys::UPSTREAM_PASSWORD, &keys::UPSTREAM_PASSWORD_FILE]
             .iter()
@@ -234,21 +239,58 @@ impl Reader<'_> {
     }
 
     fn address_map(&mut self, table: usize) -> AddressMap {
-        let key = &keys::UPSTREAM_ADDRESS_MAP;
+        let rules = self.rules(
+            &keys::UPSTREAM_ADDRESS_MAP,
+            table,
+            "a list of pairs of addresses",
+            |from, to| AddressRule::parse(from, to).map_err(|error| error.to_string()),
+        );
+        AddressMap::new(rules)
+    }
+
+    fn zones(&mut self, table: usize) -> Zones {
+        let rules = self.rules(
+            &keys::UPSTREAM_ZONES,
+            table,
+            "a list of pairs",
+            |from, to| {
+                let pattern = AddressPattern::parse(from).map_err(|error| error.to_string())?;
+                match to.is_empty() || to.contains(char::is_whitespace) {
+                    true => Err("`to` must be a name without blanks".to_owned()),
+                    false => Ok((pattern, Arc::from(to))),
+                }
+            },
+        );
+        Zones::new(rules)
+    }
+
+    fn zone(&mut self, table: usize) -> Option<String> {
+        let key = &keys::UPSTREAM_ZONE;
+        let (setting, zone) = self.text(key, table)?;
+        if zone.contains(char::is_whitespace) {
+            self.fault(setting, "is not such a name".to_owned(), key.allowed());
+        }
+        Some(zone.to_owned())
+    }
+
+    /// The rules of a key that takes pairs, each made by `parse`.
+    fn rules<T>(
+        &mut self,
+        key: &'static Key,
+        table: usize,
+        what: &str,
+        parse: impl Fn(&str, &str) -> Result<T, String>,
+    ) -> Vec<T> {
         let Some(setting) = self.settings.get(key, table) else {
-            return AddressMap::default();
+            return Vec::new();
         };
         let Some(pairs) = pairs(&setting.raw) else {
-            self.fault(
-                setting,
-                "is not a list of pairs of addresses".to_owned(),
-                key.allowed(),
-            );
-            return AddressMap::default();
+            self.fault(setting, format!("is not {what}"), key.allowed());
+            return Vec::new();
         };
         let mut rules = Vec::new();
         for (from, to) in pairs {
-            match AddressRule::parse(from, to) {
+            match parse(from, to) {
                 Ok(rule) => rules.push(rule),
                 Err(error) => {
                     let problem = format!("holds {from:?} to {to:?}, which is not a rule: {error}");
@@ -256,7 +298,7 @@ impl Reader<'_> {
                 }
             }
         }
-        AddressMap::new(rules)
+        rules
     }
 }
 
