@@ -179,7 +179,9 @@ impl Engine {
             let cost = each.saturating_mul(owed as u128 + 1);
             return u64::MAX - u64::try_from(cost).unwrap_or(u64::MAX);
         }
-        mix((session.index() as u64) << 32 | node.index() as u64)
+        // Not by its place in a table, which that of the next client may be again.
+        let id = self.sessions[session.index()].client.id;
+        mix(id << 32 | node.index() as u64)
     }
 
     /// Replica `node` refused the read `key`: the owner of the slot is asked if it is about the slot, else whoever may answer [E10].

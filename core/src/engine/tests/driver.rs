@@ -67,6 +67,8 @@ pub(super) struct Driver {
     /// Longest output of a client so far.
     pub(super) peak_output: usize,
     now: Timestamp,
+    /// Clients that came in by [`Self::client_of`].
+    clients: u64,
     /// Nodes number their connections upwards.
     pub(super) next_client_id: u32,
     /// They are new enough for CLIENT INFO.
@@ -106,6 +108,7 @@ impl Driver {
             databases: 16,
             peak_output: 0,
             now: Timestamp::ZERO,
+            clients: 0,
             next_client_id: 100,
             tells_addresses: false,
             moved: None,
@@ -126,7 +129,9 @@ impl Driver {
     /// A client that comes in by such a listener.
     pub(super) fn client_of(&mut self, listener: ListenerSettings) -> SessionKey {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 6379));
-        let state = ClientState::new(1, address, address, listener.password_required());
+        self.clients += 1;
+        let needs_password = listener.password_required();
+        let state = ClientState::new(self.clients, address, address, needs_password);
         self.engine
             .add_session(state, Rc::new(TestEnvironment::of(listener)))
     }
@@ -531,11 +536,7 @@ impl Driver {
                     connection.answered += 1;
                     self.engine.on_link_read(link, b"+OK\r\n");
                 }
-                "READONLY" => {
-                    connection.commands.push("READONLY".to_owned());
-                    connection.answered += 1;
-                    self.engine.on_link_read(link, b"+OK\r\n");
-                }
+                "READONLY" => self.permit_reads(link),
                 "CLIENT SETNAME slotway" => self.engine.on_link_read(link, b"+OK\r\n"),
                 "CLIENT ID" => {
                     let id = format!(":{}\r\n", self.next_client_id);
@@ -581,6 +582,15 @@ impl Driver {
             "-ERR DB index is out of range\r\n"
         };
         self.engine.on_link_read(link, reply.as_bytes());
+    }
+
+    /// Answers the READONLY of a handshake.
+    fn permit_reads(&mut self, link: LinkKey) {
+        if let Some(connection) = self.connections.get_mut(&link) {
+            connection.commands.push("READONLY".to_owned());
+            connection.answered += 1;
+        }
+        self.engine.on_link_read(link, b"+OK\r\n");
     }
 
     /// Has the client's next bytes routed while the kernel takes only `limit` bytes for the node.
