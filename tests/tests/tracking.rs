@@ -2,7 +2,7 @@
 //! Numbers in brackets are the rules of the contract.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -352,34 +352,36 @@ fn no_change_is_missed_in_a_race(version: Version) -> Result<()> {
             kept: HashMap::new(),
             told: 0,
         };
-        let written = std::thread::scope(|scope| -> Result<usize> {
-            let writer = scope.spawn(|| -> Result<usize> {
+        let written = AtomicUsize::new(0);
+        std::thread::scope(|scope| -> Result<()> {
+            let writer = scope.spawn(|| -> Result<()> {
                 let mut conn = proxy.conn()?;
-                let mut count = 0;
                 while !stop.load(Ordering::Relaxed) {
+                    let count = written.fetch_add(1, Ordering::Relaxed);
                     let key = &keys[count * 7 % keys.len()];
                     conn.call(&["SET", key, &count.to_string()])?;
-                    count += 1;
                 }
-                Ok(count)
+                Ok(())
             });
+            let deadline = Instant::now() + Duration::from_secs(20);
             let mut read = || -> Result<()> {
-                for round in 0..150 {
+                for round in 0.. {
                     let first = round % 8;
                     keeper.read(&keys[first..first + 16])?;
+                    let count = written.load(Ordering::Relaxed);
+                    if round >= 150 && count > 100 && keeper.told > 20 {
+                        break;
+                    }
+                    let told = keeper.told;
+                    ensure!(Instant::now() < deadline, "{count} written, {told} told");
                 }
                 Ok(())
             };
             let result = read();
             stop.store(true, Ordering::Relaxed);
-            let written = writer.join().ok().context("the writer panicked")??;
-            result.map(|()| written)
+            writer.join().ok().context("the writer panicked")??;
+            result
         })?;
-        ensure!(
-            written > 100 && keeper.told > 20,
-            "{written} written, {} told",
-            keeper.told
-        );
         keeper.is_true_within(Duration::from_secs(10), &mut proxy.conn()?)?;
     }
     Ok(())
