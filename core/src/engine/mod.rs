@@ -164,6 +164,8 @@ pub struct Engine {
     /// How many times that was.
     #[cfg(test)]
     looks: usize,
+    /// Some of the last times between two turns, ascending.
+    moments: VecDeque<Timestamp>,
     /// No request is late before: the worker itself did not run.
     patient_until: Timestamp,
     snapshot: Arc<Snapshot>,
@@ -233,6 +235,7 @@ impl Engine {
             links_seen: Timestamp::ZERO,
             #[cfg(test)]
             looks: 0,
+            moments: VecDeque::new(),
             patient_until: Timestamp::ZERO,
             snapshot: Arc::new(Snapshot::empty()),
             sessions: Slab::new(),

@@ -98,6 +98,8 @@ impl Engine {
             state.orphans.retain(|orphan| *orphan != key);
             state.request_bytes -= self.requests.set_bytes(key, 0);
             state.disturbed -= 1;
+            // It may have been executed just now.
+            state.wrote_at = self.now;
             self.mark_unsettled(session);
         }
         self.requests.remove(key);

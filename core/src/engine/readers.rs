@@ -28,6 +28,7 @@ impl Engine {
     /// Takes over which replicas may be read from, as was `seen` then. To be called about every second while there is any use for
     /// them: where a node has not been heard of for long, it is not read from.
     pub fn set_readers(&mut self, readers: &Readers, seen: Timestamp) {
+        self.note_moment();
         self.nodes.adopt_readers(readers, seen);
         self.nodes.assign_readers();
         self.try_readers();

@@ -25,6 +25,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Added to what a node's answers take, so that a difference too small to be measured does not decide.
 const LATENCY_FLOOR: Duration = Duration::from_micros(50);
 
+/// So far apart are the moments that are remembered, and so many: more time than a replica that is read from is behind as a rule.
+const BETWEEN_MOMENTS: Duration = Duration::from_millis(50);
+const MOMENTS: usize = 256;
+
 /// Who is to answer a read.
 #[derive(Debug, PartialEq, Eq)]
 enum Source {
@@ -99,14 +103,19 @@ impl Engine {
             return Source::Primary;
         };
         let is_there = self.is_there(owner);
-        if state.reads == ReadPolicy::PreferPrimary && is_there || self.is_moving(shape.slot) {
+        let is_for_primary = match state.reads {
+            // It has said READWRITE since this was asked.
+            ReadPolicy::Primary => true,
+            ReadPolicy::PreferPrimary => is_there,
+            _ => false,
+        };
+        if is_for_primary || self.is_moving(shape.slot) {
             return Source::Primary;
         }
         let place = Place::new(shape.database, shape.protocol, self.affinity(session));
-        let since = if state.notes_writes {
-            state.wrote_at
-        } else {
-            Timestamp::ZERO
+        let since = match state.notes_writes {
+            true => self.moment_after(state.wrote_at),
+            false => Timestamp::ZERO,
         };
         let mut best: Option<(bool, u64, Source)> = None;
         let mut is_behind = false;
@@ -138,6 +147,24 @@ impl Engine {
             Some((_, _, source)) => source,
             None if state.reads == ReadPolicy::Replica && !is_behind => Source::Nobody,
             None => Source::Primary,
+        }
+    }
+
+    /// A moment by which the turn that began then was over; [`Timestamp::NEVER`] if none is known. What was answered in it may have been
+    /// executed after it began.
+    fn moment_after(&self, turn: Timestamp) -> Timestamp {
+        let later = self.moments.partition_point(|moment| *moment <= turn);
+        self.moments.get(later).copied().unwrap_or(Timestamp::NEVER)
+    }
+
+    /// Notes that everything up to now is over.
+    pub(super) fn note_moment(&mut self) {
+        let last = self.moments.back().copied().unwrap_or_default();
+        if self.now.since(last) >= BETWEEN_MOMENTS {
+            if self.moments.len() == MOMENTS {
+                self.moments.pop_front();
+            }
+            self.moments.push_back(self.now);
         }
     }
 

@@ -242,7 +242,12 @@ impl Engine {
     /// As [`Self::hold`], for a request that has its own copy of its bytes.
     pub(super) fn hold_part(&mut self, request: super::RequestKey) {
         self.metrics.held += 1;
-        self.requests[request].state = State::Held;
+        let held = &mut self.requests[request];
+        held.state = State::Held;
+        if held.shape.launch == Launch::Read {
+            // Who may answer it may have changed by then: it may have to show what it waits for.
+            held.detour = None;
+        }
         self.disturb(request);
     }
 

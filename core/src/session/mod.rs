@@ -132,7 +132,7 @@ pub struct Session {
     pub reads: ReadPolicy,
     /// It is to be known when it wrote.
     pub notes_writes: bool,
-    /// When a write of it was answered last.
+    /// The beginning of the turn in which a write of it was answered last.
     pub wrote_at: Timestamp,
     /// Outstanding requests that were refused, held, parked or sent again [O1].
     pub disturbed: u32,

@@ -45,9 +45,10 @@ impl Model {
         }
         let record = &self.records[request];
         if !record.write {
-            let client = &mut self.clients[record.client];
+            let (client, barrier) = (record.client, record.barrier);
             for mark in marks {
-                client.check_read(request, record.barrier, mark)?;
+                let is_strict = self.sees_own_writes(mark.key);
+                self.clients[client].check_read(request, barrier, is_strict, mark)?;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use fastrand::Rng;
 use slotway_core::engine::SessionKey;
+use slotway_core::local::ReadPolicy;
 
 use super::cluster::Cluster;
 use super::model::{Kind, Model, Record, Violation};
@@ -305,6 +306,11 @@ impl Client {
                 self.send(record, &words, model);
                 // From here on, even if it is answered later.
                 model.clients[self.number].database = database;
+            }
+            6 if profile.reads != ReadPolicy::Primary => {
+                record.reply = b"+OK\r\n".to_vec();
+                let word = *pick(rng, &["READONLY", "READWRITE"]);
+                self.send(record, &[word.to_owned()], model);
             }
             _ => {
                 record.reply = format!("${}\r\n{id}\r\n", id.to_string().len()).into_bytes();

@@ -42,6 +42,9 @@ pub(super) struct Peer {
     pub(super) down: u64,
     pub(super) demoted: u64,
     pub(super) orphaned: u64,
+    /// As a replica: the last execution that it knows of, and when it caught up to it.
+    pub(super) applied: u64,
+    pub(super) applied_at: u64,
 }
 
 impl Peer {
@@ -116,6 +119,8 @@ impl Cluster {
             down: 0,
             demoted: 0,
             orphaned: 0,
+            applied: 0,
+            applied_at: 0,
         });
         Self {
             peers: peers.collect(),

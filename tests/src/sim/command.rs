@@ -18,6 +18,7 @@ pub(super) enum Command {
     /// CLIENT KILL ID, with an address or without.
     Kill(Named),
     Asking,
+    ReadOnly,
     /// What the node is and owns, which comes with a SCAN.
     Facts,
     Multi,
@@ -88,6 +89,12 @@ impl Data {
             self.name,
             Name::Write | Name::Script | Name::Mset | Name::Delete | Name::Flush | Name::Pop
         )
+    }
+
+    /// Whether any node with the data may answer it.
+    pub(super) fn is_plain_read(&self) -> bool {
+        let reads = matches!(self.name, Name::Read | Name::Get | Name::Mget | Name::Count);
+        reads && !self.keys.is_empty()
     }
 
     /// Whether it may wait at the node.
@@ -171,6 +178,7 @@ impl Command {
             b"INFO" => Some(Self::Facts),
             b"CLUSTER" => Some(Self::MyId),
             b"ASKING" => Some(Self::Asking),
+            b"READONLY" => Some(Self::ReadOnly),
             b"MULTI" => Some(Self::Multi),
             b"EXEC" => Some(Self::Exec),
             b"UNWATCH" => Some(Self::Unwatch),

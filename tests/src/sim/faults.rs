@@ -41,6 +41,7 @@ impl World {
                 let pause = if self.profile.gentle { GENTLE_PAUSE } else { 0 };
                 let hot = self.cluster.migrate(&mut self.rng, self.steps, pause);
                 let is_moving = self.cluster.is_moving(hot);
+                self.model.note_moving(hot);
                 self.model.note_move(hot, is_moving);
             }
             Some(1) => self.fail_over()?,
@@ -86,6 +87,9 @@ impl World {
             return Ok(());
         };
         note!(self, "node {old} is replaced, dead: {dead}");
+        // As a primary it had everything.
+        let peer = &mut self.cluster.peers[old];
+        (peer.applied, peer.applied_at) = (self.model.executions(), self.now);
         self.disturb_messages();
         // What a replica still has from connections that were given up it has refused long before it is promoted.
         let promoted = self.cluster.peers[old].replica_of;

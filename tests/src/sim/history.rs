@@ -70,6 +70,15 @@ impl ClientHistory {
             })
     }
 
+    /// Forgets reads: a replica has answered one without waiting for what its primary does late.
+    pub(super) fn forget_reads(&mut self, keys: &[usize]) {
+        for key in keys {
+            if let Some(key) = self.keys.get_mut(*key) {
+                key.newest_read = None;
+            }
+        }
+    }
+
     /// [G2] [G6]: nothing that was sent later and conflicts has been executed already.
     pub(super) fn check_write(
         &self,
@@ -118,11 +127,13 @@ impl ClientHistory {
         }
     }
 
-    /// [G2] for a read: what the client saw is from after all its earlier writes and from before all its later ones.
+    /// [G2] for a read: what the client saw is from after all its earlier writes, unless a replica may have answered that lags, and from before all its
+    /// later ones.
     pub(super) fn check_read(
         &mut self,
         request: usize,
         barrier: bool,
+        sees_own_writes: bool,
         mark: Mark,
     ) -> Result<(), Violation> {
         if barrier {
@@ -136,6 +147,7 @@ impl ClientHistory {
             .checked_sub(1)
             .and_then(|earlier| key.writes.get(earlier))
             && *execution > mark.execution
+            && sees_own_writes
         {
             return Err(format!(
                 "read {request} does not see the earlier write {write} of its key"

@@ -15,6 +15,10 @@
 //! nothing is popped for one that is gone [B6]; nobody waits longer or shorter than he says [B4] or is given up while his node lives
 //! [B12]; nothing that may have been popped is asked for again [B8]; one connection carries one client's requests at a time [O12].
 //!
+//! In a third of the runs reads go to replicas, which lag: by one of the policies, and as clients say with READONLY and READWRITE. The
+//! engine is told of replicas now and then, late or as they were. Checked: the order of reads and writes of a client, and that it sees
+//! what it wrote where that is wanted, as long as no slots move; nothing but reads comes over a connection that said READONLY.
+//!
 //! In some runs clients subscribe and publish, and nodes tell of changed keys. Checked: acknowledgements are in order and count right
 //! [U3]; messages come between them only, none twice, in the order of their node, and a channel's before a pattern's [U2] [U5] [U6];
 //! whoever is not disconnected has got all that was published since, and nobody is disconnected while no node is lost [U6] [U9] [U13];
@@ -33,6 +37,7 @@ mod model;
 mod net;
 mod node;
 mod profile;
+mod reads;
 mod rest;
 mod shell;
 mod subscriber;
@@ -82,6 +87,8 @@ pub struct Summary {
     pub probes: u64,
     /// Messages that subscribers got.
     pub messages: u64,
+    /// Reads, or parts of them, that replicas answered.
+    pub read_at_replicas: u64,
 }
 
 impl Summary {
@@ -103,6 +110,7 @@ impl Summary {
         self.given_up += other.given_up;
         self.probes += other.probes;
         self.messages += other.messages;
+        self.read_at_replicas += other.read_at_replicas;
     }
 }
 

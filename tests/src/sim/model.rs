@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use slotway_core::local::ReadPolicy;
+
 use super::blocking::Waiting;
 use super::bus::Published;
 use super::history::ClientHistory;
-use super::profile::Profile;
+use super::profile::{HOT_SLOTS, KEYS_PER_SLOT, Profile};
 use super::subscriber::Asking;
 use super::watch::{Changes, Optimism};
 
@@ -136,6 +138,9 @@ pub(super) struct Rules {
     pub(super) overload: bool,
     /// There may not be enough connections for those who need one of their own.
     pub(super) few_private_links: bool,
+    /// Replicas may answer reads; then, whether a client is to see what it wrote.
+    pub(super) spread: bool,
+    pub(super) own_writes: bool,
     pub(super) park_timeout: u64,
     pub(super) request_timeout: u64,
     pub(super) tryagain_budget: u64,
@@ -149,6 +154,8 @@ impl Rules {
             gentle: profile.gentle,
             overload: limits.park_max_requests < 1_000 || limits.park_max_bytes < 1_000,
             few_private_links: limits.private_links < 1_000,
+            spread: profile.reads != ReadPolicy::Primary,
+            own_writes: profile.own_writes,
             park_timeout: micros(limits.park_timeout),
             request_timeout: micros(limits.request_timeout),
             tryagain_budget: micros(limits.tryagain_budget),
@@ -174,6 +181,9 @@ pub(super) struct Model {
     pub(super) answered: u64,
     pub(super) nil_execs: u64,
     pub(super) waited_in_vain: u64,
+    pub(super) read_at_replicas: u64,
+    /// Hot slots that have ever been on their way.
+    ever_moved: [bool; HOT_SLOTS],
 }
 
 impl Model {
@@ -193,7 +203,21 @@ impl Model {
             answered: 0,
             nil_execs: 0,
             waited_in_vain: 0,
+            read_at_replicas: 0,
+            ever_moved: [false; HOT_SLOTS],
         }
+    }
+
+    /// A hot slot is on its way, or was.
+    pub(super) const fn note_moving(&mut self, hot: usize) {
+        self.ever_moved[hot] = true;
+    }
+
+    /// Whether a client that reads `key` must see what it wrote before. A replica knows nothing of a slot that is on its way.
+    pub(super) fn sees_own_writes(&self, key: usize) -> bool {
+        let hot = key / KEYS_PER_SLOT;
+        !self.rules.spread
+            || self.rules.own_writes && !self.ever_moved.get(hot).is_some_and(|moved| *moved)
     }
 
     /// Node `node` says that `slot` is served at `port`.
@@ -300,6 +324,26 @@ impl Model {
         self.execute_one(request, part, keys, true)
     }
 
+    /// A replica answers a read, or one part of it, as of an earlier execution: the number of that.
+    pub(super) fn execute_at_replica(
+        &mut self,
+        request: usize,
+        part: usize,
+        applied: u64,
+    ) -> Result<u64, Violation> {
+        let Some(record) = self.records.get_mut(request) else {
+            return Err(format!("nobody sent request {request}"));
+        };
+        if record.write {
+            return Err(format!(
+                "request {request} is a write, and executed at a replica"
+            ));
+        }
+        record.executions.push((part, applied));
+        self.read_at_replicas += 1;
+        Ok(applied)
+    }
+
     fn execute_one(
         &mut self,
         request: usize,
@@ -342,6 +386,9 @@ impl Model {
             let takes_too_long = self.now - asked >= self.rules.request_timeout;
             let is_late = late || (takes_too_long && !has_no_limit);
             let ordered = barrier && !is_late;
+            if late && self.rules.spread {
+                client.forget_reads(keys);
+            }
             client.check_write(request, ordered, late, keys)?;
             client.note_write(request, execution, barrier, keys);
         }

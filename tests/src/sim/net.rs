@@ -67,6 +67,8 @@ pub(super) struct Connection {
     pub(super) topics: BTreeSet<Topic>,
     pub(super) is_feed: bool,
     asking: bool,
+    /// It said READONLY: the node answers reads though it is a replica.
+    reads: bool,
     /// What the node has got since MULTI.
     multi: Option<Multi>,
     /// The kernel took MULTI and, of the commands behind it, which request they are.
@@ -122,6 +124,7 @@ impl Connection {
             topics: BTreeSet::new(),
             is_feed: false,
             asking: false,
+            reads: false,
             multi: None,
             accepts: None,
             resp3: false,
@@ -244,12 +247,23 @@ impl Connection {
             node: self.node,
             resp3: self.resp3,
             database: self.database,
+            reads: self.reads,
             late: self.closing.then_some(self.lost),
         }
     }
 
     fn execute(&mut self, command: Command, place: &mut Place<'_>) -> Result<(), Violation> {
         let asking = std::mem::take(&mut self.asking);
+        let is_read = matches!(&command, Command::Data(data) if data.is_plain_read());
+        if self.reads
+            && !is_read
+            && !matches!(
+                command,
+                Command::Kill(_) | Command::Select(_) | Command::Ping
+            )
+        {
+            return Err(format!("{command:?} over a connection for reads [E10]"));
+        }
         if let Some(multi) = self.multi.take() {
             return self.go_on(multi, command, place);
         }
@@ -276,23 +290,9 @@ impl Connection {
                 return Ok(());
             }
             Command::SetName => b"+OK\r\n",
-            Command::MyId => {
-                let id = &place.cluster.peers[self.node].id;
-                self.replies
-                    .extend_from_slice(format!("${}\r\n{id}\r\n", id.len()).as_bytes());
-                return Ok(());
-            }
-            Command::Number => {
-                self.replies
-                    .extend_from_slice(format!(":{}\r\n", self.number).as_bytes());
-                return Ok(());
-            }
-            Command::Address if place.cluster.old => b"-ERR Unknown subcommand\r\n",
-            Command::Address => {
-                let process = Cluster::process(self.node, self.incarnation);
-                let info = format!("id={} addr=process:{process} fd=8", self.number);
-                self.replies
-                    .extend_from_slice(format!("${}\r\n{info}\r\n", info.len()).as_bytes());
+            Command::MyId | Command::Number | Command::Address => {
+                let told = self.introduction(&command, place);
+                self.replies.extend_from_slice(told.as_bytes());
                 return Ok(());
             }
             Command::Kill(named) => {
@@ -301,6 +301,10 @@ impl Connection {
             }
             Command::Asking => {
                 self.asking = true;
+                b"+OK\r\n"
+            }
+            Command::ReadOnly => {
+                self.reads = true;
                 b"+OK\r\n"
             }
             Command::Select(database) => {
@@ -320,6 +324,22 @@ impl Connection {
         };
         self.replies.extend_from_slice(reply);
         Ok(())
+    }
+
+    /// What the node says of itself, or of this connection.
+    fn introduction(&self, command: &Command, place: &Place<'_>) -> String {
+        let text = match command {
+            Command::Number => return format!(":{}\r\n", self.number),
+            Command::Address if place.cluster.old => {
+                return "-ERR Unknown subcommand\r\n".to_owned();
+            }
+            Command::Address => {
+                let process = Cluster::process(self.node, self.incarnation);
+                format!("id={} addr=process:{process} fd=8", self.number)
+            }
+            _ => place.cluster.peers[self.node].id.clone(),
+        };
+        format!("${}\r\n{text}\r\n", text.len())
     }
 
     /// PING of a connection that has subscriptions, or had some: it is no command that a node takes while it loads.

@@ -20,6 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) resp3: bool,
     /// The database that the connection is in.
     pub(super) database: usize,
+    /// The connection said READONLY.
+    pub(super) reads: bool,
     /// The engine has given the connection up; the slots that the node ceased to own since then.
     pub(super) late: Option<[bool; HOT_SLOTS]>,
 }
@@ -118,12 +120,25 @@ impl Context<'_> {
             self.model.check_database(request, self.database)?;
         }
         match data.request {
+            Some(request) if self.reads && self.is_replica_for(data) => {
+                let applied = self.cluster.peers[self.node].applied;
+                self.model.execute_at_replica(request, data.part(), applied)
+            }
             Some(request) if self.late.is_some() => {
                 self.model.execute_late(request, data.part(), &data.keys)
             }
             Some(request) => self.model.execute(request, data.part(), &data.keys),
             None => Ok(0),
         }
+    }
+
+    /// Whether it answers `data` with what its primary had some time ago.
+    fn is_replica_for(&self, data: &Data) -> bool {
+        let first = data.keys.iter().find(|key| **key < KEYS);
+        let slot = first.map(|key| self.cluster.hot[key / KEYS_PER_SLOT]);
+        let owner = slot.and_then(|slot| self.cluster.owner_by(self.node, slot));
+        let primary = self.cluster.peers[self.node].replica_of;
+        primary.is_some() && owner == primary
     }
 
     /// Which keys are there now, and which have changed.
@@ -255,6 +270,8 @@ impl Context<'_> {
                 (several && absent > 0)
                     .then(|| "TRYAGAIN Multiple keys request during rehashing of slot".to_owned())
             }
+            // What is on its way, it knows nothing of.
+            Some(owner) if self.reads && peer.replica_of == Some(owner) => None,
             Some(owner) => Some(match self.now % 7 {
                 0 if self.now.is_multiple_of(5) => format!("MOVED {slot} ?:{}", address(owner)),
                 0 => format!("MOVED {slot} :{}", address(owner)),

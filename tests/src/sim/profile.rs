@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use slotway_core::engine::Limits;
+use slotway_core::local::ReadPolicy;
 use slotway_core::resp::RequestLimits;
 
 use super::checks::LARGEST_REQUEST;
@@ -114,6 +115,9 @@ pub(super) struct Profile {
     pub(super) blocking: u32,
     /// In a hundred requests, how many subscribe, end subscriptions or publish.
     pub(super) pubsub: u32,
+    /// Which nodes answer reads, and whether a client is to see what it wrote.
+    pub(super) reads: ReadPolicy,
+    pub(super) own_writes: bool,
     /// The nodes are too old for CLIENT INFO.
     pub(super) old: bool,
     /// In a thousand steps, how many begin a spell in which time passes in ticks and the network keeps up: silence counts.
@@ -132,6 +136,7 @@ impl Profile {
         let (watches, blocking, private_links) = private_use(rng);
         let (pubsub, pubsub_output_bytes) = subscriptions(rng, watches);
         let databases = databases(rng, pubsub);
+        let (reads, own_writes) = reads(rng);
         let mut weight = |most: u32| if rng.bool() { rng.u32(1..=most) } else { 0 };
         let faults = Faults {
             migration: weight(30),
@@ -205,8 +210,20 @@ impl Profile {
             watches,
             blocking,
             pubsub,
+            reads,
+            own_writes,
         }
     }
+}
+
+/// In a third of the runs replicas may answer. Not drawn from `rng` itself, so that the seeds of the others keep their meaning.
+fn reads(rng: &Rng) -> (ReadPolicy, bool) {
+    let mut rng = Rng::with_seed(rng.clone().u64(..) ^ 8);
+    if rng.u32(..3) > 0 {
+        return (ReadPolicy::Primary, false);
+    }
+    let (policy, _) = *pick(&mut rng, &ReadPolicy::ALL[1..]);
+    (policy, rng.bool())
 }
 
 /// Limits that are met all the time.

@@ -32,6 +32,7 @@ impl World {
             None,
             false,
         )));
+        self.settle_replicas();
         note!(self, "--- all trouble ends ---");
         for _ in 0..REST_STEPS {
             self.steps += 1;
@@ -84,6 +85,9 @@ impl World {
     /// One turn in which everybody does what is to be done.
     pub(super) fn calm_turn(&mut self) -> Result<(), Violation> {
         self.pass(REST_STEP)?;
+        if self.steps.is_multiple_of(10) {
+            self.settle_replicas();
+        }
         for index in 0..self.clients.len() {
             self.send_bytes(index, self.clients[index].output.len())?;
         }
@@ -222,6 +226,12 @@ impl World {
         };
         let shared = self.cluster.peers.len() * 2 * (self.profile.limits.links_per_node + bulk);
         let shared = shared * self.profile.databases;
+        // Replicas have links of their own for reads.
+        let shared = if self.spreads_reads() {
+            shared * 2
+        } else {
+            shared
+        };
         let feeds = if self.profile.pubsub > 0 {
             self.cluster.peers.len()
         } else {

@@ -11,7 +11,8 @@ use slotway_core::local::Databases;
 use slotway_core::local::testing::TestEnvironment;
 use slotway_core::metrics::CloseReason;
 use slotway_core::session::client_state::ClientState;
-use slotway_core::topology::Snapshot;
+use slotway_core::time::Timestamp;
+use slotway_core::topology::{Readers, Snapshot};
 
 use super::Summary;
 use super::bus::Bus;
@@ -20,6 +21,7 @@ use super::cluster::Cluster;
 use super::model::{Model, Violation};
 use super::net::{Connection, Pending};
 use super::profile::Profile;
+use super::reads;
 
 /// Everything there is in one run.
 pub(super) struct World {
@@ -50,6 +52,8 @@ pub(super) struct World {
     pub(super) snapshot: Arc<Snapshot>,
     /// Older topologies that may still reach the engine.
     pub(super) late: Vec<Snapshot>,
+    /// The same of what was found of the replicas, and when.
+    pub(super) late_readers: Vec<(Timestamp, Readers)>,
     pub(super) steps: u64,
     /// The worker is to stop.
     pub(super) draining: bool,
@@ -90,9 +94,10 @@ impl World {
             closed_in_use: 0,
             probes: 0,
             spell_until: 0,
-            environment: Rc::new(with_databases(profile.databases)),
+            environment: Rc::new(environment(&profile)),
             snapshot: Arc::new(Snapshot::empty()),
             late: Vec::new(),
+            late_readers: Vec::new(),
             steps: 0,
             draining: false,
             next_client: 0,
@@ -103,6 +108,9 @@ impl World {
         note!(world, "{profile:?}");
         for _ in 0..world.profile.clients {
             world.add_client();
+        }
+        if world.spreads_reads() {
+            world.tell_of_replicas();
         }
         world
     }
@@ -149,6 +157,7 @@ impl World {
             given_up: self.closed_in_use,
             probes: self.probes,
             messages: self.model.published.delivered,
+            read_at_replicas: self.model.read_at_replicas,
         })
     }
 
@@ -168,6 +177,10 @@ impl World {
         }
         if self.profile.pubsub > 0 && self.rng.u32(..8) == 0 {
             return self.published_event();
+        }
+        if self.spreads_reads() && self.rng.u32(..20) == 0 {
+            self.replicas_event();
+            return Ok(());
         }
         match self.rng.u32(..100) {
             0..=15 => self.ask(),
@@ -360,14 +373,14 @@ impl World {
     }
 }
 
-/// The environment of clients that are told of so many databases.
-fn with_databases(count: usize) -> TestEnvironment {
+/// The environment of the clients.
+fn environment(profile: &Profile) -> TestEnvironment {
     let databases = Databases {
-        count: u32::try_from(count).unwrap_or(1),
+        count: u32::try_from(profile.databases).unwrap_or(1),
         ..Databases::default()
     };
     TestEnvironment {
         databases: RefCell::new(Some(databases)),
-        ..TestEnvironment::default()
+        ..TestEnvironment::of(reads::listener(profile))
     }
 }

@@ -388,7 +388,7 @@ fn a_client_reads_what_it_wrote_where_that_is_wanted() {
         read_your_writes: true,
         ..ListenerSettings::default()
     });
-    driver.pass(MILLISECOND);
+    driver.pass(60 * MILLISECOND);
     let fresh = |driver: &mut Driver, behind: Duration| {
         let reader = Reader {
             behind,
@@ -410,7 +410,8 @@ fn a_client_reads_what_it_wrote_where_that_is_wanted() {
     );
     driver.reply(owner, "+new\r\n");
     driver.pass(Duration::from_secs(1));
-    fresh(&mut driver, Duration::from_millis(1001));
+    // It was there before the first moment of which it is known that the write was over.
+    fresh(&mut driver, Duration::from_millis(800));
     driver.send(client, "GET k");
     assert_eq!(
         driver.requests(owner).len(),
@@ -418,7 +419,7 @@ fn a_client_reads_what_it_wrote_where_that_is_wanted() {
         "it had all that was written before this write"
     );
     driver.reply(owner, "+new\r\n");
-    fresh(&mut driver, Duration::from_millis(999));
+    fresh(&mut driver, Duration::from_millis(700));
     driver.send(client, "GET k");
     assert_eq!(asked(&driver, replica).len(), 2);
     driver.reply(replica, "+new\r\n");
@@ -575,4 +576,33 @@ fn a_replica_that_was_made_the_primary_gets_writes_over_links_of_their_own() {
         .filter(|sent| sent.first().is_none_or(|first| first != "READONLY"))
         .collect();
     assert_eq!(over_own, [["SET k v", "GET k"]]);
+}
+
+#[test]
+fn a_read_behind_a_transaction_sees_what_that_wrote() {
+    let (mut driver, owner) = driver_with(1);
+    let client = driver.client_of(ListenerSettings {
+        reads: ReadPolicy::Any,
+        read_your_writes: true,
+        ..ListenerSettings::default()
+    });
+    driver.pass(60 * MILLISECOND);
+    driver.set_readers(&only(vec![reader(owner, 1)]));
+    for command in ["MULTI", "SET k v", "EXEC", "MGET k"] {
+        driver.send(client, command);
+    }
+    driver.reply(owner, "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n");
+    assert!(asked(&driver, replica_of(owner, 1)).is_empty());
+    assert_eq!(driver.requests(owner).len(), 4);
+}
+
+#[test]
+fn a_read_that_waits_goes_where_the_client_has_said_by_then() {
+    let (mut driver, owner) = driver_with(1);
+    let client = reading(&mut driver, ReadPolicy::Any);
+    for command in ["SET k v", "GET k", "READWRITE"] {
+        driver.send(client, command);
+    }
+    driver.reply(owner, "+OK\r\n");
+    assert_eq!(driver.requests(owner), ["SET k v", "GET k"]);
 }
