@@ -77,6 +77,8 @@ pub enum WorkerMessage {
     SnapshotChanged,
     /// Slots without an owner in the snapshot of this generation have none, say nodes that were asked then or later.
     UncoveredConfirmed(u64, std::time::Instant),
+    /// Writes wait until then, or not any more: another server is made the primary.
+    HoldWrites(Option<std::time::Instant>),
     /// Take no more requests; end sessions as they become idle; then stop.
     Drain,
     /// Another worker has seen a script loaded, or all of them flushed.

@@ -13,6 +13,7 @@
 //! Sentinels has replaced, or that says that it follows another one, is left at once, though there may be no other yet: what it would
 //! still be written would be lost [N17].
 
+mod hold;
 mod name;
 mod probe;
 mod whereabouts;
@@ -20,6 +21,7 @@ mod whereabouts;
 pub use whereabouts::Whereabouts;
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +31,11 @@ use slotway_core::topology::{
     Address, Hint, Node, NodeState, RefreshReason, Role, Snapshot, SnapshotBuilder, TooManyNodes,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::hold::{Holder, InUse};
 use self::probe::{Probe, Standing};
 use super::link::{ControlLink, QueryError};
 use super::settings::{
@@ -63,6 +67,9 @@ pub struct ServerDiscovery<F> {
     snapshot: Arc<ArcSwap<Snapshot>>,
     hints: UnboundedReceiver<Hint>,
     on_swap: F,
+    /// What the holder of writes knows.
+    in_use: watch::Sender<InUse>,
+    holder: Option<Holder>,
     status: Arc<DiscoveryStatus>,
     throttle: Throttle,
     /// Open connections, and since when.
@@ -90,6 +97,8 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             snapshot,
             hints,
             on_swap,
+            in_use: watch::Sender::default(),
+            holder: None,
             status: Arc::new(DiscoveryStatus::new()),
             throttle: Throttle::default(),
             idle: HashMap::new(),
@@ -97,6 +106,18 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             last_round: None,
             lost_since: None,
         }
+    }
+
+    /// Calls `tell` when writes are to be held until then, because Sentinels make another server the primary; when that is to be longer; and with
+    /// `None` when it is over, after the call of `on_swap` that ended it.
+    #[must_use]
+    pub fn on_hold(mut self, tell: impl Fn(Option<std::time::Instant>) + 'static) -> Self {
+        let announced = self.whereabouts.take_announced();
+        self.holder = announced.map(|announced| {
+            let in_use = self.in_use.subscribe();
+            Holder::new(announced, in_use, Arc::clone(&self.settings), tell)
+        });
+        self
     }
 
     /// What discovery counts; stays valid while it runs and after.
@@ -107,6 +128,20 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
 
     /// Works until every sender of hints is gone.
     pub async fn run(mut self) {
+        let holder = self.holder.take();
+        let hold = async {
+            match holder {
+                Some(holder) => holder.run().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.follow() => {}
+            () = hold => {}
+        }
+    }
+
+    async fn follow(&mut self) {
         let mut batch = Vec::with_capacity(HINT_BATCH);
         loop {
             let now = Instant::now();
@@ -225,7 +260,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     fn apply(&mut self, answers: Vec<Answer>, now: Instant) -> RefreshResult {
         let current = self.snapshot.load_full();
         let in_use = current.nodes().first();
-        let mut primaries = Vec::new();
+        let (mut primaries, mut replicas) = (Vec::new(), Vec::new());
         let mut trouble = None;
         let mut answered = false;
         // Those of addresses that were not asked any more.
@@ -242,6 +277,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
                     } else {
                         self.idle.insert(address.clone(), (link, opened));
                         primaries.push(node(address, &probe));
+                        replicas.push(probe.replicas);
                     }
                 }
                 Err(error) => {
@@ -260,7 +296,9 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         }
         self.lost_since = None;
         self.status.set_trouble(None);
-        let chosen = primaries.swap_remove(best(&primaries, in_use));
+        let position = best(&primaries, in_use);
+        let chosen = primaries.swap_remove(position);
+        self.note_replicas(replicas.swap_remove(position));
         if current.nodes() == std::slice::from_ref(&chosen) {
             return RefreshResult::Unchanged;
         }
@@ -327,6 +365,24 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(Arc::clone(&snapshot));
         (self.on_swap)(&snapshot);
+        let primary = snapshot.nodes().first().map(|node| node.address.clone());
+        self.in_use.send_if_modified(|in_use| {
+            let is_other = in_use.primary != primary;
+            in_use.primary = primary;
+            is_other
+        });
+    }
+
+    /// The server that is used has these.
+    fn note_replicas(&self, replicas: Vec<Address>) {
+        let map = &self.settings.address_map;
+        let replicas = replicas.into_iter();
+        let replicas: Vec<Address> = replicas.map(|replica| map.apply(replica)).collect();
+        self.in_use.send_if_modified(|in_use| {
+            let are_others = in_use.replicas != replicas;
+            in_use.replicas = replicas;
+            are_others
+        });
     }
 
     /// Nobody takes writes: what was known stands, and may come back.
@@ -417,6 +473,7 @@ mod tests {
         let probe = Probe {
             run_id: Some(run_id.to_owned()),
             standing: Standing::Primary,
+            replicas: Vec::new(),
         };
         node(address.parse().unwrap(), &probe)
     }
