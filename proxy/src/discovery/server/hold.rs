@@ -63,12 +63,14 @@ impl Holder {
                 primary: map.apply(announced.primary),
             };
             let (former, promoted) = (announced.primary.clone(), announced.promoted.clone());
-            let begun = Instant::now();
             if self.begin(announced) {
+                let begun = Instant::now();
                 tracing::info!(%former, %promoted, "a Sentinel promotes a replica: writes wait until enough Sentinels name it");
                 let end = self.hold(&promoted).await;
                 let waited = begun.elapsed().as_millis();
                 log_end(end, &promoted, waited);
+            } else {
+                tracing::debug!(%former, %promoted, "a Sentinel announces a promotion that writes do not wait for: these are not the primary in use and a replica of it, or there was one in vain before");
             }
         }
     }
@@ -88,21 +90,19 @@ impl Holder {
         let mut link = None;
         let mut told = None;
         loop {
-            let until = self.hold.until();
+            let until = self.hold.until().map(|until| self.instant(until));
             if told != until {
                 told = until;
-                (self.tell)(until.map(|until| self.instant(until).into_std()));
+                (self.tell)(until.map(Instant::into_std));
             }
-            let due = until.map_or_else(Instant::now, |until| self.instant(until));
             let end = tokio::select! {
-                asked = ask(promoted, link.take(), &self.settings) => {
-                    let is_primary = asked.1;
-                    link = asked.0;
+                (asked, is_primary) = ask(promoted, link.take(), &self.settings) => {
+                    link = asked;
                     let now = self.now();
                     is_primary.and_then(|is_primary| self.hold.note_role(is_primary, now))
                 }
                 _ = self.in_use.changed() => None,
-                () = sleep_until(due) => None,
+                () = sleep_until(until.unwrap_or(self.started)) => None,
             };
             let now = self.now();
             let primary = self.in_use.borrow_and_update().primary.clone();
