@@ -101,7 +101,6 @@ fn planned_failover(version: Version, how: &str) -> Result<()> {
     let report = load.stop()?;
     report.ensure_flawless()?;
     let waited = report.longest_gap(0);
-    println!("clients waited {waited:?}");
     ensure!(waited < SWITCH, "clients waited {waited:?}");
     Ok(())
 }
