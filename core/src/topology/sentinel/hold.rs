@@ -8,7 +8,7 @@
 //!
 //! From the promotion of a replica until enough Sentinels name it, about a second, the former primary goes on to take writes, all of which
 //! are thrown away when it follows the new one. So none is sent to it from the moment at which the Sentinel that leads the failover says that
-//! it is about to promote a replica: what was written before has about 50 ms to reach the replica.
+//! it is about to promote a replica: what was written before has 60 to 100 ms to reach the replica.
 //!
 //! That is one Sentinel's word, so it moves nothing, and it is believed only of what the primary itself says is its replica, not for long, and
 //! after a hold in vain not again for a while.
