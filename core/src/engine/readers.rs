@@ -16,6 +16,8 @@ pub(crate) struct Standing {
     primary: NodeId,
     /// It may be read from, as those who watch the replicas say.
     pub(super) listed: bool,
+    /// When that was found.
+    pub(super) seen: Timestamp,
     /// It is in the proxy's own zone.
     pub(super) near: bool,
     /// It has all that its primary had written then.
@@ -26,7 +28,7 @@ pub(crate) struct Standing {
 
 impl Engine {
     /// Takes over which replicas may be read from, as was `seen` then. To be called about every second while there is any use for
-    /// them: where a node has not been heard of for long, it is not read from.
+    /// them: what was seen more than five seconds ago does not count.
     pub fn set_readers(&mut self, readers: &Readers, seen: Timestamp) {
         self.note_moment();
         self.nodes.adopt_readers(readers, seen);
@@ -59,6 +61,7 @@ impl Nodes {
             node.reader = Some(Box::new(Standing {
                 primary: reader.primary.clone(),
                 listed: true,
+                seen,
                 near: reader.near,
                 caught_up: seen.before(reader.behind),
                 unfit_until,

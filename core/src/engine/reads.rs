@@ -19,6 +19,9 @@ use crate::topology::RefreshReason;
 /// A replica that refused a read gets none for so long: those who watch it have looked at it again by then.
 const UNFIT_PAUSE: Duration = Duration::from_secs(1);
 
+/// What was found of a replica does not count after this time: those who watch it have other trouble, and nobody knows how it fares.
+const FINDINGS_KEPT: Duration = Duration::from_secs(5);
+
 /// How soon a read that no replica may answer looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -189,6 +192,7 @@ impl Engine {
             link.is_some_and(|link| self.links[link.index()].is_ready())
         };
         let is_fit = standing.listed
+            && self.now.since(standing.seen) < FINDINGS_KEPT
             && standing.unfit_until <= self.now
             && node.probe.is_none()
             && (node.failures == 0 || has_link());

@@ -253,3 +253,12 @@ fn a_replica_of_which_one_connection_was_lost_is_read_from_again() {
         "over the other one, and over a new one"
     );
 }
+
+#[test]
+fn a_replica_that_nobody_watches_any_more_is_not_read_from() {
+    let (mut driver, owner) = driver_with(1);
+    driver.pass(Duration::from_millis(5_100));
+    let client = reading(&mut driver, ReadPolicy::PreferReplica);
+    driver.send(client, "GET k");
+    assert_eq!(driver.requests(owner), ["GET k"]);
+}
