@@ -303,6 +303,9 @@ impl Connection {
                 self.asking = true;
                 b"+OK\r\n"
             }
+            Command::ReadOnly if self.used => {
+                return Err("READONLY comes behind requests [E10]".to_owned());
+            }
             Command::ReadOnly => {
                 self.reads = true;
                 b"+OK\r\n"

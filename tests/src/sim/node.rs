@@ -121,8 +121,10 @@ impl Context<'_> {
         }
         match data.request {
             Some(request) if self.reads && self.is_replica_for(data) => {
-                let applied = self.cluster.peers[self.node].applied;
-                self.model.execute_at_replica(request, data.part(), applied)
+                let hot = data.part();
+                let moving = self.cluster.told_moving.get(hot).copied().flatten();
+                let peer = &self.cluster.peers[self.node];
+                self.model.execute_at_replica(request, hot, peer, moving)
             }
             Some(request) if self.late.is_some() => {
                 self.model.execute_late(request, data.part(), &data.keys)
