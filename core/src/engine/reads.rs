@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::nodes::Place;
 use super::request::{Launch, Request, Retry, Shape};
-use super::{Engine, NodeKey, RequestKey, SessionKey};
+use super::{Engine, LinkKey, NodeKey, RequestKey, SessionKey};
 use crate::local::ReadPolicy;
 use crate::reply::Refusal;
 use crate::session::Session;
@@ -257,12 +257,18 @@ impl Engine {
     pub(super) fn try_readers(&mut self) {
         let nodes = self.nodes.iter();
         let lost: Vec<NodeKey> = nodes
-            .filter(|(_, node)| node.failures > 0 && !node.has_links())
+            .filter(|(_, node)| node.failures > 0 && node.retry_at <= self.now)
             .filter(|(_, node)| node.reader.as_ref().is_some_and(|it| it.listed))
             .map(|(key, _)| key)
             .collect();
-        for node in lost {
-            self.open_link(node, 0, crate::resp::Protocol::Resp2, 0);
+        for key in lost {
+            let is_ready = |link: LinkKey| self.links[link.index()].is_ready();
+            if self.nodes[key].shared_links().any(is_ready) {
+                // Only one of its connections was lost: the next request opens it anew.
+                self.nodes[key].failures = 0;
+            } else {
+                self.open_link(key, 0, crate::resp::Protocol::Resp2, 0);
+            }
         }
     }
 }

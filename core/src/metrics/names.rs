@@ -111,6 +111,13 @@ metrics! {
     NODE_ANSWERED Counter "slotway_node_requests_total" ["node", "address"] "Requests the node answered.";
     NODE_DURATION Histogram "slotway_node_duration_seconds" ["node", "address"] "From sending a request to the node to its reply.";
 
+    REPLICA_READABLE Gauge "slotway_replica_readable" ["node", "address"]
+        "1 if reads may go to the replica, 0 if it lags, loads or cannot be reached; absent while nobody reads from replicas. /topology says why.";
+    REPLICA_BEHIND Gauge "slotway_replica_behind_seconds" ["node", "address"]
+        "The replica has everything that was written this long ago, or later; absent while that is not known.";
+    REPLICA_BEHIND_BYTES Gauge "slotway_replica_behind_bytes" ["node", "address"]
+        "Bytes of the replication stream that the replica did not have yet when it was asked last.";
+
     TOPOLOGY_GENERATION Gauge "slotway_topology_generation" [] "Number of the topology in use; a change makes a new one.";
     TOPOLOGY_AGE Gauge "slotway_topology_age_seconds" [] "Time since the nodes last confirmed the topology; absent before the first time.";
     TOPOLOGY_UNCOVERED Gauge "slotway_topology_uncovered_slots" [] "Slots without an owner.";

@@ -226,17 +226,27 @@ impl Admin {
             .iter()
             .map(|service| service.snapshot.load_full())
             .collect();
-        let upstreams = self.services.iter().zip(reports.iter().zip(&snapshots));
-        let upstreams = upstreams.map(|(service, (workers, snapshot))| exposition::Upstream {
-            name: service.name.as_deref(),
-            workers,
-            snapshot,
-            discovery: &service.discovery,
-            learned_commands: service.learned.commands(),
-            command_conflicts: service.learned.conflicts(),
-            ready: self.cannot_serve().is_none() && service.trouble().is_none(),
-            worker_count: service.workers.len(),
-        });
+        let replicas: Vec<_> = self
+            .services
+            .iter()
+            .map(|service| service.replicas.borrow().clone())
+            .collect();
+        let known = reports.iter().zip(snapshots.iter().zip(&replicas));
+        let upstreams = self.services.iter().zip(known);
+        let upstreams =
+            upstreams.map(
+                |(service, (workers, (snapshot, replicas)))| exposition::Upstream {
+                    name: service.name.as_deref(),
+                    workers,
+                    snapshot,
+                    replicas,
+                    discovery: &service.discovery,
+                    learned_commands: service.learned.commands(),
+                    command_conflicts: service.learned.conflicts(),
+                    ready: self.cannot_serve().is_none() && service.trouble().is_none(),
+                    worker_count: service.workers.len(),
+                },
+            );
         exposition::render(&exposition::Scrape {
             upstreams: &upstreams.collect::<Vec<_>>(),
             rejected: &self.status.rejected(),

@@ -606,3 +606,26 @@ fn a_read_that_waits_goes_where_the_client_has_said_by_then() {
     driver.reply(owner, "+OK\r\n");
     assert_eq!(driver.requests(owner), ["SET k v", "GET k"]);
 }
+
+#[test]
+fn a_replica_of_which_one_connection_was_lost_is_read_from_again() {
+    let (mut driver, owner) = driver_with(1);
+    let replica = replica_of(owner, 1);
+    let (first, second) = (
+        reading(&mut driver, ReadPolicy::Replica),
+        reading(&mut driver, ReadPolicy::Replica),
+    );
+    driver.send(second, "HELLO 3");
+    driver.send(first, "GET k");
+    driver.send(second, "GET k");
+    driver.reply_resp3(replica, "+v\r\n");
+    driver.cut(replica);
+    driver.pass(Duration::from_secs(1));
+    driver.set_readers(&only(vec![reader(owner, 1)]));
+    driver.pass(Duration::from_secs(1));
+    assert_eq!(
+        asked(&driver, replica),
+        ["GET k", "GET k"],
+        "over the other one, and over a new one"
+    );
+}

@@ -15,9 +15,10 @@ use slotway_core::metrics::names::{self, Metric, MetricKind};
 use slotway_core::metrics::{
     CloseReason, Histogram, Outcome, RedirectKind, RetryReason, WorkerMetrics, WorkerReport,
 };
-use slotway_core::topology::{Role, Snapshot};
+use slotway_core::topology::{NodeId, Role, Snapshot};
 
 use crate::discovery::DiscoveryStatus;
+use crate::replicas::ReplicaStatus;
 
 use super::nodes::{NodeFigures, by_node};
 use super::process::ProcessFigures;
@@ -49,6 +50,8 @@ pub(super) struct Upstream<'a> {
     pub(super) workers: &'a [(usize, Box<WorkerReport>)],
     /// The topology in use.
     pub(super) snapshot: &'a Snapshot,
+    /// The replicas that are watched.
+    pub(super) replicas: &'a [ReplicaStatus],
     /// What discovery counts.
     pub(super) discovery: &'a DiscoveryStatus,
     /// Commands learned from the servers.
@@ -76,6 +79,7 @@ pub(super) fn render(scrape: &Scrape<'_>) -> String {
         page.requests(upstream, total);
         page.connections(upstream, total);
         page.nodes(nodes);
+        page.replicas(upstream.replicas);
         page.topology(upstream);
     }
     let mut out = recorder.handle().render();
@@ -199,6 +203,12 @@ impl<'a> Page<'a> {
         self.recorder
             .register_gauge(&key(metric, self.upstream, labels), &METADATA)
             .set(value as f64);
+    }
+
+    fn fraction(&self, metric: &Metric, labels: &[&str], value: f64) {
+        self.recorder
+            .register_gauge(&key(metric, self.upstream, labels), &METADATA)
+            .set(value);
     }
 
     fn process(&self, scrape: &Scrape<'_>) {
@@ -355,6 +365,20 @@ impl<'a> Page<'a> {
             self.gauge(&names::NODE_UP, &labels, u64::from(node.up()));
             self.gauge(&names::NODE_IN_FLIGHT, &labels, node.in_flight);
             self.counter(&names::NODE_ANSWERED, &labels, node.answered);
+        }
+    }
+
+    fn replicas(&self, replicas: &[ReplicaStatus]) {
+        for replica in replicas {
+            let id = replica.id.as_ref().map_or("", NodeId::as_str);
+            let address = replica.address.to_string();
+            let labels = [id, address.as_str()];
+            let is_readable = replica.lag.unreadable.is_none();
+            self.gauge(&names::REPLICA_READABLE, &labels, u64::from(is_readable));
+            self.gauge(&names::REPLICA_BEHIND_BYTES, &labels, replica.lag.bytes);
+            if let Some(time) = replica.lag.time {
+                self.fraction(&names::REPLICA_BEHIND, &labels, time.as_secs_f64());
+            }
         }
     }
 

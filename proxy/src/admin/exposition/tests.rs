@@ -5,6 +5,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use slotway_core::command::find;
 use slotway_core::metrics::LinkReport;
+use slotway_core::topology::replication::{Lag, Unreadable};
 use slotway_core::topology::{Address, AddressMap, NodeId};
 
 use super::histogram::seconds;
@@ -77,10 +78,15 @@ fn page(workers: &Reports) -> String {
 /// The page of upstreams with these names and workers.
 fn page_of(upstreams: &[(Option<&str>, &Reports)]) -> String {
     let (snapshot, discovery) = (Snapshot::empty(), discovery_status());
+    let replicas = [
+        replica("127.0.0.1:1", None),
+        replica("127.0.0.1:2", Some(Unreadable::Silent)),
+    ];
     let upstreams = upstreams.iter().map(|(name, workers)| Upstream {
         name: *name,
         workers,
         snapshot: &snapshot,
+        replicas: &replicas,
         discovery: &discovery,
         learned_commands: 5,
         command_conflicts: 1,
@@ -96,6 +102,23 @@ fn page_of(upstreams: &[(Option<&str>, &Reports)]) -> String {
         started: SystemTime::now(),
         process: crate::admin::process::read_all(),
     })
+}
+
+/// A replica that may be read from, or not for this reason.
+fn replica(address: &str, unreadable: Option<Unreadable>) -> ReplicaStatus {
+    ReplicaStatus {
+        id: Some(NodeId::new("bb")),
+        address: address.parse().unwrap(),
+        primary: NodeId::new("aa"),
+        zone: None,
+        near: false,
+        latency: Duration::from_millis(1),
+        lag: Lag {
+            time: unreadable.is_none().then(|| Duration::from_millis(1500)),
+            bytes: 12,
+            unreadable,
+        },
+    }
 }
 
 /// The value of a series, by its name and labels as written.
@@ -315,4 +338,18 @@ fn seconds_are_exact() {
     ] {
         assert_eq!(seconds(micros), text);
     }
+}
+
+#[test]
+fn replicas_show_whether_they_may_be_read_from() {
+    let page = page(&[(0, report("aa", true))]);
+    let of = |name: &str, port: u16| format!("{name}{{node=\"bb\",address=\"127.0.0.1:{port}\"}}");
+    assert_eq!(value(&page, &of("slotway_replica_readable", 1)), "1");
+    assert_eq!(value(&page, &of("slotway_replica_readable", 2)), "0");
+    assert_eq!(
+        value(&page, &of("slotway_replica_behind_seconds", 1)),
+        "1.5"
+    );
+    assert!(!page.contains(&of("slotway_replica_behind_seconds", 2)));
+    assert_eq!(value(&page, &of("slotway_replica_behind_bytes", 1)), "12");
 }
