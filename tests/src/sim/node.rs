@@ -58,6 +58,15 @@ impl Context<'_> {
             return Ok(false);
         };
         self.note_redirection(data, asking, &refusal)?;
+        let is_redirection = refusal.starts_with("MOVED ") || refusal.starts_with("ASK ");
+        if let Some(request) = data.request
+            && self.reads
+            && !is_redirection
+            && !refusal.starts_with("TRYAGAIN ")
+        {
+            self.model
+                .refuse_at_replica(request, data.part(), self.node)?;
+        }
         out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
         Ok(true)
     }

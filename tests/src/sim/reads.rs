@@ -18,6 +18,10 @@ const KEPT_LISTS: usize = 4;
 /// Longest time for which a replica gets nothing from its primary, in microseconds.
 const LONGEST_LAG: u64 = 3_000_000;
 
+/// A replica that refuses reads gets no more for so long, in microseconds; what it says may be lost on its way, but not so often.
+const LEFT_OUT: u64 = 1_000_000;
+const MOST_REFUSALS: usize = 3;
+
 /// Which nodes answer reads in a run, and what becomes of replicas.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reads {
@@ -255,6 +259,29 @@ impl Model {
         Ok(peer.applied)
     }
 
+    /// A replica refuses a part of `request` for what has nothing to do with its slot: none is sent to it for a while. What it says may not arrive.
+    pub(super) fn refuse_at_replica(
+        &mut self,
+        request: usize,
+        part: usize,
+        node: usize,
+    ) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(record) = self.records.get_mut(request) else {
+            return Ok(());
+        };
+        record.refused_by.push((node, part, now));
+        let is_recent =
+            |(by, of, at): &&(usize, usize, u64)| (*by, *of) == (node, part) && now - at < LEFT_OUT;
+        let times = record.refused_by.iter().filter(is_recent).count();
+        if times > MOST_REFUSALS {
+            return Err(format!(
+                "request {request} goes to node {node} again and again, which refuses it [E10]"
+            ));
+        }
+        Ok(())
+    }
+
     /// A primary executes `request`: where all is well, no read that is for replicas, and no write ahead of reads of the same keys.
     pub(super) fn check_spread(&mut self, request: usize, keys: &[usize]) -> Result<(), Violation> {
         let means_it = self.means_what_it_said(request);
@@ -264,27 +291,30 @@ impl Model {
             return Ok(());
         }
         let is_read = matches!(record.kind, Kind::Plain | Kind::Mget | Kind::Count);
-        let is_for_replicas = matches!(
-            record.reads,
-            ReadPolicy::Replica | ReadPolicy::PreferReplica
-        );
-        let may_be_behind = self.rules.reads.own_writes || self.rules.reads.replicas_fail;
+        let has_moved = |key: &usize| *key < KEYS && self.ever_moved[*key / KEYS_PER_SLOT];
+        let is_for_replicas = match record.reads {
+            ReadPolicy::Replica => !keys.iter().any(has_moved),
+            // One that has refused any read is left out for a while.
+            ReadPolicy::PreferReplica => {
+                !self.ever_moved.contains(&true) && !self.rules.reads.replicas_fail
+            }
+            _ => false,
+        };
         if is_read
             && !record.write
             && is_for_replicas
             && means_it
-            && !may_be_behind
+            && !self.rules.reads.own_writes
             && self.rules.only_reads_vary
-            && !self.ever_moved.contains(&true)
         {
             return Err(format!(
                 "request {request} is for replicas, and executed at a primary"
             ));
         }
         let (number, is_write) = (record.client, record.write);
-        let is_still = |key: &usize| *key < KEYS && !self.ever_moved[*key / KEYS_PER_SLOT];
-        let keys: Vec<usize> = keys.iter().copied().filter(is_still).collect();
-        for key in keys.iter().filter(|_| is_write) {
+        let is_looked_at = |key: &usize| is_write && *key < KEYS && !has_moved(key);
+        let keys: Vec<usize> = keys.iter().copied().filter(is_looked_at).collect();
+        for key in &keys {
             for read in self.clients[number].reads_before(request, *key) {
                 let part = key / KEYS_PER_SLOT;
                 let mut executions = self.records[read].executions.iter();
