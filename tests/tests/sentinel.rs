@@ -17,6 +17,8 @@ const SWITCH: Duration = Duration::from_secs(5);
 
 harness::on_full_matrix!(
     a_planned_failover_shows_no_error,
+    a_sentinel_that_lies_about_promotions_holds_writes_once,
+    writes_go_on_when_no_quorum_names_the_promoted_server,
     a_killed_primary_costs_only_what_was_written_to_it,
     a_former_primary_that_comes_back_as_one_gets_no_write,
     a_former_primary_gets_no_write_while_the_new_one_cannot_be_reached,
@@ -28,6 +30,12 @@ harness::on_full_matrix!(
     a_user_who_may_not_ask_the_sentinels_is_told,
     the_service_goes_on_without_sentinels_and_finds_them_where_they_have_moved,
     passwords_of_servers_and_sentinels_are_two,
+);
+
+harness::on_release!(
+    valkey_9_1_coordinated,
+    Valkey91,
+    a_coordinated_failover_shows_no_error,
 );
 
 fn proxy(service: &Service) -> ProxyOptions {
@@ -68,18 +76,133 @@ fn first_word(service: &Service, old: usize) -> Result<Instant> {
 }
 
 fn a_planned_failover_shows_no_error(version: Version) -> Result<()> {
+    planned_failover(version, "")
+}
+
+/// The primary itself lets writes wait.
+fn a_coordinated_failover_shows_no_error(version: Version) -> Result<()> {
+    planned_failover(version, "COORDINATED")
+}
+
+fn planned_failover(version: Version, how: &str) -> Result<()> {
     let service = Service::new(version).start()?;
     let proxy = proxy(&service).start()?;
-    let load = Load::start(proxy.address(), &LoadOptions::default())?;
+    let options = LoadOptions {
+        groups: vec![0..=harness::SLOT_COUNT - 1],
+        ..LoadOptions::default()
+    };
+    let load = Load::start(proxy.address(), &options)?;
     load.wait_for(2_000)?;
-    let mut sentinel = sentinel(&service, 0)?;
-    sentinel.must(&format!("SENTINEL FAILOVER {SERVICE}"))?;
+    sentinel(&service, 0)?.must(&format!("SENTINEL FAILOVER {SERVICE} {how}"))?;
     let new = service.wait_switched(0)?;
     uses(&proxy, &service, new)?;
-    load.wait_for(500)?;
+    // What was written to the former primary is gone when it follows the new one.
+    load.wait_for(2_000)?;
     let report = load.stop()?;
-    report.ensure_no_violations()?;
-    ensure!(report.errors.is_empty(), "{}", report.error_summary());
+    report.ensure_flawless()?;
+    let waited = report.longest_gap(0);
+    ensure!(waited < SWITCH, "clients waited {waited:?}");
+    Ok(())
+}
+
+/// One that takes part in no vote, but publishes what a test has it say.
+fn liar(service: &Service) -> Result<(Node, ProxyOptions)> {
+    let liar = Node::standalone(service.nodes()[0].version())?;
+    let mut seeds = service.seeds();
+    seeds.push(liar.address());
+    wait_until(PATIENCE, "the replicas are those of the primary", || {
+        Ok(service.nodes()[0].info("replication", "connected_slaves")? == "2")
+    })?;
+    Ok((liar, proxy_at(&seeds, "")))
+}
+
+/// Has the liar say that `promoted` is about to become the primary.
+fn announce(liar: &mut Conn, service: &Service, promoted: SocketAddrV4) -> Result<()> {
+    let of = |address: SocketAddrV4| format!("{} {}", address.ip(), address.port());
+    let (promoted, primary) = (
+        format!("slave {promoted} {}", of(promoted)),
+        of(service.nodes()[0].address()),
+    );
+    let event = format!("{promoted} @ {SERVICE} {primary}");
+    let heard = liar.call(&["PUBLISH", "+failover-state-send-slaveof-noone", &event])?;
+    ensure!(heard.int()? == 1, "the proxy hears it");
+    Ok(())
+}
+
+/// What the proxy logs when it begins to hold writes.
+const HOLDS: &str = "a Sentinel promotes a replica";
+
+fn a_sentinel_that_lies_about_promotions_holds_writes_once(version: Version) -> Result<()> {
+    let service = Service::new(version).start()?;
+    let stranger = Node::standalone(version)?;
+    let (liar, options) = liar(&service)?;
+    let proxy = options.start()?;
+    let mut liar = liar.conn()?;
+    wait_until(PATIENCE, "the liar is heard", || {
+        Ok(announce(&mut liar, &service, stranger.address()).is_ok())
+    })?;
+    // The primary does not know that one.
+    let mut client = proxy.conn()?;
+    client.set_timeout(SWITCH)?;
+    for _ in 0..200 {
+        announce(&mut liar, &service, stranger.address())?;
+        client.must("INCR n")?;
+    }
+    ensure!(!proxy.log().contains(HOLDS), "held for a stranger");
+    let mut longest = Duration::ZERO;
+    let (mut held, begun) = (Duration::ZERO, Instant::now());
+    while begun.elapsed() < Duration::from_secs(4) {
+        announce(&mut liar, &service, service.nodes()[1].address())?;
+        let sent = Instant::now();
+        client.must("INCR n")?;
+        let waited = sent.elapsed();
+        longest = longest.max(waited);
+        if waited > Duration::from_millis(200) {
+            held += waited;
+        }
+    }
+    ensure!(proxy.log().contains("was not promoted"), "it was not held");
+    ensure!(
+        held < Duration::from_millis(2200),
+        "held {held:?} in all, {longest:?} at once"
+    );
+    ensure!(service.primary_by(0)? == 0);
+    Ok(())
+}
+
+/// A replica is made a primary behind the backs of the Sentinels, one of which has announced that.
+fn writes_go_on_when_no_quorum_names_the_promoted_server(version: Version) -> Result<()> {
+    let service = Service::new(version).start()?;
+    let (liar, options) = liar(&service)?;
+    let proxy = options.start()?;
+    let mut liar = liar.conn()?;
+    let promoted = service.nodes()[1].address();
+    let mut client = proxy.conn()?;
+    client.set_timeout(SWITCH)?;
+    client.must("INCR n")?;
+    wait_until(PATIENCE, "writes are held", || {
+        // Neither is heard or known to be a replica from the first moment on.
+        let _ = announce(&mut liar, &service, promoted);
+        Ok(proxy.log().contains(HOLDS))
+    })?;
+    service.conn(1)?.must("REPLICAOF NO ONE")?;
+    let sent = Instant::now();
+    client.send(&["INCR", "n"])?;
+    let mut reader = proxy.conn()?;
+    ensure!(reader.must("GET n")?.text()? == "1", "reads do not wait");
+    ensure!(client.read()?.int()? == 2);
+    let waited = sent.elapsed();
+    ensure!(
+        (Duration::from_millis(2000)..SWITCH).contains(&waited),
+        "waited {waited:?}"
+    );
+    wait_until(SWITCH, "that is told", || {
+        Ok(proxy.log().contains("not enough Sentinels name it"))
+    })?;
+    ensure!(
+        service.nodes()[1].calls("incr")? <= 1,
+        "only by replication"
+    );
     Ok(())
 }
 

@@ -151,7 +151,12 @@ pub struct Engine {
     primaries_replaced: u64,
     /// Every command is looked at before it is taken.
     inspects: bool,
+    /// What of the two below is in force.
     paused: Option<Pause>,
+    /// What clients have asked for.
+    client_pause: Option<Pause>,
+    /// Writes wait until then for another primary.
+    writes_held: Option<Timestamp>,
     /// Sessions that have met a command that waits for the end of a pause.
     postponed: BTreeSet<SessionKey>,
     monitor: Monitor,
@@ -225,6 +230,8 @@ impl Engine {
             primaries_replaced: 0,
             inspects: false,
             paused: None,
+            client_pause: None,
+            writes_held: None,
             postponed: BTreeSet::new(),
             monitor: Monitor::default(),
             limits,

@@ -1,4 +1,5 @@
-//! CLIENT PAUSE: no session of this worker takes commands, or none takes one that writes, until a time or CLIENT UNPAUSE [U15].
+//! CLIENT PAUSE: no session of this worker takes commands, or none takes one that writes, until a time or CLIENT UNPAUSE [U15]. Writes wait
+//! in the same way while another server is made the primary: nobody sees an error, and nothing is kept that is not in the session anyway.
 //!
 //! What was taken before goes on, and clients that wait at nodes wait no longer than they said. A session that has met a command that
 //! waits takes nothing behind it, and is read no further.
@@ -12,7 +13,34 @@ use crate::time::Timestamp;
 impl Engine {
     /// Adopts the pause of clients in force, or its end. A worker that is to stop knows none.
     pub fn set_pause(&mut self, pause: Option<Pause>) {
-        let pause = pause.filter(|pause| pause.until > self.now && !self.draining);
+        self.client_pause = pause;
+        self.adopt_pauses();
+    }
+
+    /// Has what writes wait until then, or not any more, whatever clients have asked for: another server is made the primary. As with
+    /// CLIENT PAUSE, a worker that is to stop knows none of that.
+    pub fn hold_writes(&mut self, until: Option<Timestamp>) {
+        self.writes_held = until;
+        self.adopt_pauses();
+        self.run_pending();
+    }
+
+    /// Has sessions wait for what is in force now, until the first of it ends.
+    fn adopt_pauses(&mut self) {
+        let (now, may_wait) = (self.now, !self.draining);
+        let held = self.writes_held.map(|until| Pause {
+            until,
+            writes_only: true,
+        });
+        let is_in_force = |pause: &Pause| pause.until > now && may_wait;
+        let pauses = [self.client_pause, held].map(|pause| pause.filter(is_in_force));
+        let pause = match pauses {
+            [Some(one), Some(other)] => Some(Pause {
+                until: one.until.min(other.until),
+                writes_only: one.writes_only && other.writes_only,
+            }),
+            [one, other] => one.or(other),
+        };
         if self.paused == pause {
             return;
         }
@@ -52,7 +80,7 @@ impl Engine {
         self.run_pending();
     }
 
-    /// When the pause of clients in force ends by itself.
+    /// When the pause in force ends by itself, or becomes another one.
     #[must_use]
     pub fn paused_until(&self) -> Option<Timestamp> {
         self.paused.map(|pause| pause.until)
@@ -61,7 +89,7 @@ impl Engine {
     /// Ends a pause the time of which is over.
     pub(super) fn end_due_pause(&mut self) {
         if self.paused_until().is_some_and(|until| until <= self.now) {
-            self.set_pause(None);
+            self.adopt_pauses();
         }
     }
 

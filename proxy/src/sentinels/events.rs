@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use slotway_core::resp::{Value, parse_value};
 use slotway_core::topology::Address;
-use slotway_core::topology::sentinel::concerns;
-use tokio::sync::Notify;
+use slotway_core::topology::sentinel::{ANNOUNCED_ON, Announcement, announcement, concerns};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::SentinelSettings;
@@ -15,7 +15,7 @@ use super::ask::{AskError, log_in};
 use crate::question::Questioner;
 
 /// Channels of events after which the primary, its replicas or the Sentinels may be others.
-const CHANNELS: [&str; 13] = [
+const CHANNELS: [&str; 14] = [
     "+switch-master",
     "+reset-master",
     "+sdown",
@@ -28,6 +28,7 @@ const CHANNELS: [&str; 13] = [
     "+sentinel",
     "+tilt",
     "-tilt",
+    ANNOUNCED_ON,
     "+failover-state-reconf-slaves",
 ];
 /// A connection over which nothing comes is asked for a sign of life this often, and has as long for it.
@@ -37,16 +38,25 @@ const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Notifies of every event about the service, and when the Sentinel can be heard again. Ends only when it is aborted.
-pub(super) async fn listen(from: Address, settings: Arc<SentinelSettings>, event: Arc<Notify>) {
+/// Who is told of events.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// Of every event about the service.
+    pub(super) event: Arc<Notify>,
+    /// Of those that announce a promotion. What does not fit is not worth waiting for.
+    pub(super) announcements: mpsc::Sender<Announcement>,
+}
+
+/// Tells of every event about the service, and when the Sentinel can be heard again. Ends only when it is aborted.
+pub(super) async fn listen(from: Address, settings: Arc<SentinelSettings>, told: Told) {
     let mut pause = RETRY;
     let mut is_told = false;
     loop {
         match timeout(CONNECT_PATIENCE, subscribe(&from, &settings)).await {
             Ok(Ok(link)) => {
                 pause = RETRY;
-                event.notify_one();
-                let error = hear(link, &settings.service, &event).await;
+                told.event.notify_one();
+                let error = hear(link, &settings.service, &told).await;
                 tracing::debug!(sentinel = %from, ?error, "a Sentinel is not heard any more");
             }
             Ok(Err(error @ AskError::Refused { .. })) if !is_told => {
@@ -84,15 +94,13 @@ async fn subscribe(from: &Address, settings: &SentinelSettings) -> Result<Questi
 }
 
 /// Until the connection is lost.
-async fn hear(mut link: Questioner, service: &str, event: &Notify) -> Option<io::Error> {
+async fn hear(mut link: Questioner, service: &str, told: &Told) -> Option<io::Error> {
     let mut asked = false;
     loop {
         match timeout(PING_INTERVAL, link.next()).await {
             Ok(Ok(message)) => {
                 asked = false;
-                if is_of_interest(&message, service) {
-                    event.notify_one();
-                }
+                tell(&message, service, told);
             }
             Ok(Err(error)) => return Some(error),
             Err(_) if asked => return None,
@@ -106,16 +114,22 @@ async fn hear(mut link: Questioner, service: &str, event: &Notify) -> Option<io:
     }
 }
 
-fn is_of_interest(message: &[u8], service: &str) -> bool {
+fn tell(message: &[u8], service: &str, told: &Told) {
     let Ok(Some((Value::Array(parts) | Value::Push(parts), _))) = parse_value(message) else {
-        return false;
+        return;
     };
-    match parts.as_slice() {
-        [
-            Value::Bulk(b"message"),
-            Value::Bulk(channel),
-            Value::Bulk(payload),
-        ] => concerns(service, channel, payload),
-        _ => false,
+    let [
+        Value::Bulk(b"message"),
+        Value::Bulk(channel),
+        Value::Bulk(payload),
+    ] = parts.as_slice()
+    else {
+        return;
+    };
+    if let Some(announced) = announcement(service, channel, payload) {
+        let _ = told.announcements.try_send(announced);
+    }
+    if concerns(service, channel, payload) {
+        told.event.notify_one();
     }
 }

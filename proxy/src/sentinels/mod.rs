@@ -1,7 +1,7 @@
 //! Asks Sentinels where the primary of a service is [N10]-[N14].
 //!
 //! All of them are asked at the same time, over new connections: that is rare, and nothing can be left over from a question before.
-//! Their events are heard over one connection to each, and are never more than a reason to ask [N14].
+//! Their events are heard over one connection to each, and are never more than a reason to ask [N14], or to hold writes for a moment.
 
 mod ask;
 mod events;
@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use slotway_core::config::Secret;
 use slotway_core::topology::Address;
-use slotway_core::topology::sentinel::{Choice, NoChoice, Report, Terms, choose};
-use tokio::sync::Notify;
+use slotway_core::topology::sentinel::{Announcement, Choice, NoChoice, Report, Terms, choose};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use self::ask::{AskError, Said};
+use self::events::Told;
 use crate::discovery::look_up;
 
 /// Most Sentinels asked, those learned from others included.
@@ -30,6 +31,8 @@ const LOOK_UP_PATIENCE: Duration = Duration::from_millis(500);
 const GRACE: Duration = Duration::from_millis(150);
 /// So often they are asked anew because one of them has news.
 const RESTARTS_MAX: usize = 5;
+/// Announcements of promotions that wait to be looked at.
+const ANNOUNCEMENTS_MAX: usize = 8;
 
 /// Which service, and how its Sentinels are reached.
 #[derive(Debug, Clone)]
@@ -91,25 +94,31 @@ pub(crate) struct Sentinels {
     /// The tasks that hear events, by address.
     listeners: HashMap<Address, AbortHandle>,
     tasks: JoinSet<()>,
-    event: Arc<Notify>,
+    told: Told,
 }
 
 impl Sentinels {
-    pub(crate) fn new(settings: SentinelSettings) -> Self {
-        Self {
+    /// The Sentinels of a service, and what they announce.
+    pub(crate) fn new(settings: SentinelSettings) -> (Self, mpsc::Receiver<Announcement>) {
+        let (announcements, announced) = mpsc::channel(ANNOUNCEMENTS_MAX);
+        let sentinels = Self {
             settings: Arc::new(settings),
             learned: Vec::new(),
             resolved: HashMap::new(),
             look_ups: JoinSet::new(),
             listeners: HashMap::new(),
             tasks: JoinSet::new(),
-            event: Arc::new(Notify::new()),
-        }
+            told: Told {
+                event: Arc::new(Notify::new()),
+                announcements,
+            },
+        };
+        (sentinels, announced)
     }
 
     /// Ends when a Sentinel has published something about the service, or has come back, since the last call.
     pub(crate) async fn event(&self) {
-        self.event.notified().await;
+        self.told.event.notified().await;
     }
 
     /// Asks all Sentinels for the primary. `current_epoch` is that of the configuration in use, 0 if there is none.
@@ -238,7 +247,7 @@ impl Sentinels {
                 let listener = events::listen(
                     address.clone(),
                     Arc::clone(&self.settings),
-                    Arc::clone(&self.event),
+                    self.told.clone(),
                 );
                 let handle = self.tasks.spawn(listener);
                 self.listeners.insert(address.clone(), handle);
@@ -304,7 +313,7 @@ mod tests {
     /// The look-up of a round before hangs: this one does not wait for it, as it would in every round of a switch.
     #[tokio::test]
     async fn a_look_up_that_hangs_is_waited_for_once() {
-        let mut sentinels = Sentinels::new(SentinelSettings {
+        let (mut sentinels, _announced) = Sentinels::new(SentinelSettings {
             service: "front".to_owned(),
             seeds: Vec::new(),
             user: None,

@@ -229,7 +229,9 @@ fn follow_topology(
         changed.iter().for_each(|changed| changed.notify_one());
     };
     if let Some(whereabouts) = Whereabouts::new(upstream) {
-        let discovery = ServerDiscovery::new(whereabouts, settings, snapshot, hints, on_swap);
+        let told = Rc::clone(workers);
+        let discovery = ServerDiscovery::new(whereabouts, settings, snapshot, hints, on_swap)
+            .on_hold(move |until| told.broadcast(|| WorkerMessage::HoldWrites(until)));
         let status = discovery.status();
         tasks.spawn_local(discovery.run().instrument(span));
         return status;

@@ -79,6 +79,8 @@ pub enum WorkerMessage {
     UncoveredConfirmed(u64, std::time::Instant),
     /// These replicas may be read from, as they were seen then.
     Readers(Arc<Readers>, std::time::Instant),
+    /// Writes wait until then, or not any more: another server is made the primary.
+    HoldWrites(Option<std::time::Instant>),
     /// Take no more requests; end sessions as they become idle; then stop.
     Drain,
     /// Another worker has seen a script loaded, or all of them flushed.

@@ -248,6 +248,7 @@ impl Shared {
                 drop(engine);
                 self.want_flush();
             }
+            WorkerMessage::HoldWrites(until) => self.hold_writes(until),
             WorkerMessage::Drain => self.drain(),
             WorkerMessage::Client(order) => self.carry_out(order),
             WorkerMessage::Script(news) => self.engine.borrow_mut().on_script_news(news),
@@ -351,6 +352,16 @@ impl Shared {
         engine.set_now(self.now());
         engine.set_snapshot(snapshot);
         drop(engine);
+        self.want_flush();
+    }
+
+    fn hold_writes(&self, until: Option<Instant>) {
+        let until = until.map(|until| self.time_of(until));
+        let mut engine = self.engine.borrow_mut();
+        engine.set_now(self.now());
+        engine.hold_writes(until);
+        // Its end is a matter of the ticker.
+        self.hurry.notify_one();
         self.want_flush();
     }
 

@@ -9,6 +9,16 @@ use harness::{Direction, FaultProxy, Node, Proxy, Version, key_in_slot, slot_of,
 use super::clients::{Clients, write_keys};
 use super::{PATIENCE, gets, reading, shard, wait_readable, wait_unreadable};
 
+harness::on_full_matrix!(
+    a_dead_replica_shows_no_error,
+    a_frozen_replica_is_left,
+    a_replica_that_lags_is_left,
+    a_replica_without_its_primary_is_left,
+    reads_go_on_while_there_is_no_primary,
+    a_planned_failover_shows_no_error,
+    slots_that_move_are_read_where_they_are,
+);
+
 /// Longest time that a read may take while another node is there: a hanging one is given up after two seconds.
 const HANG: Duration = Duration::from_secs(4);
 
@@ -22,7 +32,7 @@ fn clients(cluster: &Cluster, proxy: &Proxy) -> Result<Clients> {
     Ok(clients)
 }
 
-pub(crate) fn a_dead_replica_shows_no_error(version: Version) -> Result<()> {
+fn a_dead_replica_shows_no_error(version: Version) -> Result<()> {
     let (mut cluster, proxy) = shard(version, "replica")?;
     let clients = clients(&cluster, &proxy)?;
     let at_primary = cluster.node(0)?.calls("get")?;
@@ -42,7 +52,7 @@ pub(crate) fn a_dead_replica_shows_no_error(version: Version) -> Result<()> {
     clients.stop()?.ensure_fine(Duration::from_secs(2))
 }
 
-pub(crate) fn a_frozen_replica_is_left(version: Version) -> Result<()> {
+fn a_frozen_replica_is_left(version: Version) -> Result<()> {
     let (cluster, proxy) = shard(version, "replica")?;
     let clients = clients(&cluster, &proxy)?;
     cluster.node(1)?.freeze()?;
@@ -75,7 +85,7 @@ fn delayed(version: Version, upstream: &str) -> Result<(Node, FaultProxy, Node, 
     Ok((primary, relay, replica, proxy))
 }
 
-pub(crate) fn a_replica_that_lags_is_left(version: Version) -> Result<()> {
+fn a_replica_that_lags_is_left(version: Version) -> Result<()> {
     let limits = "upstream.replica_max_lag = '3s'\nupstream.replica_max_lag_bytes = '10KiB'\n";
     let (primary, relay, replica, proxy) = delayed(version, limits)?;
     let mut conn = proxy.conn()?;
@@ -101,7 +111,7 @@ pub(crate) fn a_replica_that_lags_is_left(version: Version) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn a_replica_without_its_primary_is_left(version: Version) -> Result<()> {
+fn a_replica_without_its_primary_is_left(version: Version) -> Result<()> {
     let (_primary, relay, _replica, proxy) = delayed(version, "")?;
     let mut conn = proxy.conn()?;
     conn.must("SET k v")?;
@@ -114,7 +124,7 @@ pub(crate) fn a_replica_without_its_primary_is_left(version: Version) -> Result<
     wait_readable(&proxy, 1)
 }
 
-pub(crate) fn reads_go_on_while_there_is_no_primary(version: Version) -> Result<()> {
+fn reads_go_on_while_there_is_no_primary(version: Version) -> Result<()> {
     let cluster = Cluster::new(version).replicas(1);
     // Long enough for what nobody serves to be seen.
     let mut cluster = cluster.setting("cluster-node-timeout", "4000").start()?;
@@ -136,7 +146,7 @@ pub(crate) fn reads_go_on_while_there_is_no_primary(version: Version) -> Result<
     Ok(())
 }
 
-pub(crate) fn a_planned_failover_shows_no_error(version: Version) -> Result<()> {
+fn a_planned_failover_shows_no_error(version: Version) -> Result<()> {
     for policy in ["replica", "prefer-replica", "any"] {
         let cluster = Cluster::new(version).replicas(1).start()?;
         let proxy = Proxy::new(&cluster).config(&reading(policy)).start()?;
@@ -154,7 +164,7 @@ pub(crate) fn a_planned_failover_shows_no_error(version: Version) -> Result<()> 
     Ok(())
 }
 
-pub(crate) fn slots_that_move_are_read_where_they_are(version: Version) -> Result<()> {
+fn slots_that_move_are_read_where_they_are(version: Version) -> Result<()> {
     let cluster = Cluster::new(version).replicas(1).start()?;
     let proxy = Proxy::new(&cluster).config(&reading("replica")).start()?;
     let slot = slot_of(b"key:1");

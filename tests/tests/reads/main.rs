@@ -11,36 +11,6 @@ use anyhow::{Context, Result};
 use harness::{Cluster, Node, Proxy, Reply, Version, wait_until};
 use serde_json::Value;
 
-harness::on_full_matrix!(
-    policies_are_shown_by_the_counters_of_the_nodes,
-    only_what_reads_goes_to_replicas,
-    the_nearest_is_read_from,
-    the_own_zone_is_read_from,
-    readonly_and_readwrite_of_clients,
-    a_session_reads_what_it_wrote,
-    a_dead_replica_shows_no_error,
-    a_frozen_replica_is_left,
-    a_replica_that_lags_is_left,
-    a_replica_without_its_primary_is_left,
-    reads_go_on_while_there_is_no_primary,
-    a_planned_failover_shows_no_error,
-    slots_that_move_are_read_where_they_are,
-    a_service_with_sentinels_is_read_from_its_replicas,
-    one_server_is_read_from_its_replicas,
-);
-
-use faults::{
-    a_dead_replica_shows_no_error, a_frozen_replica_is_left, a_planned_failover_shows_no_error,
-    a_replica_that_lags_is_left, a_replica_without_its_primary_is_left,
-    reads_go_on_while_there_is_no_primary, slots_that_move_are_read_where_they_are,
-};
-use policies::{
-    a_service_with_sentinels_is_read_from_its_replicas, a_session_reads_what_it_wrote,
-    one_server_is_read_from_its_replicas, only_what_reads_goes_to_replicas,
-    policies_are_shown_by_the_counters_of_the_nodes, readonly_and_readwrite_of_clients,
-    the_nearest_is_read_from, the_own_zone_is_read_from,
-};
-
 /// How long anything may take that happens once a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 

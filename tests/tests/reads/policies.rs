@@ -9,7 +9,18 @@ use harness::{
 
 use super::{gets, read, reading, shard, shard_with, wait_readable};
 
-pub(crate) fn policies_are_shown_by_the_counters_of_the_nodes(version: Version) -> Result<()> {
+harness::on_full_matrix!(
+    policies_are_shown_by_the_counters_of_the_nodes,
+    only_what_reads_goes_to_replicas,
+    the_nearest_is_read_from,
+    the_own_zone_is_read_from,
+    readonly_and_readwrite_of_clients,
+    a_session_reads_what_it_wrote,
+    a_service_with_sentinels_is_read_from_its_replicas,
+    one_server_is_read_from_its_replicas,
+);
+
+fn policies_are_shown_by_the_counters_of_the_nodes(version: Version) -> Result<()> {
     let (cluster, first) = shard(version, "primary")?;
     first.conn()?.must("SET k v")?;
     cluster.wait_replicas_synced()?;
@@ -46,7 +57,7 @@ pub(crate) fn policies_are_shown_by_the_counters_of_the_nodes(version: Version) 
     Ok(())
 }
 
-pub(crate) fn only_what_reads_goes_to_replicas(version: Version) -> Result<()> {
+fn only_what_reads_goes_to_replicas(version: Version) -> Result<()> {
     let (cluster, proxy) = shard(version, "replica")?;
     wait_readable(&proxy, 2)?;
     let mut conn = proxy.conn()?;
@@ -109,7 +120,7 @@ pub(crate) fn only_what_reads_goes_to_replicas(version: Version) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn the_nearest_is_read_from(version: Version) -> Result<()> {
+fn the_nearest_is_read_from(version: Version) -> Result<()> {
     let cluster = Cluster::new(version)
         .primaries(1)
         .replicas(2)
@@ -142,7 +153,7 @@ pub(crate) fn the_nearest_is_read_from(version: Version) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn the_own_zone_is_read_from(version: Version) -> Result<()> {
+fn the_own_zone_is_read_from(version: Version) -> Result<()> {
     let (cluster, first) = shard(version, "primary")?;
     first.conn()?.must("SET k v")?;
     cluster.wait_replicas_synced()?;
@@ -167,7 +178,7 @@ pub(crate) fn the_own_zone_is_read_from(version: Version) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn readonly_and_readwrite_of_clients(version: Version) -> Result<()> {
+fn readonly_and_readwrite_of_clients(version: Version) -> Result<()> {
     let (cluster, proxy) = shard(version, "primary")?;
     let mut conn = proxy.conn()?;
     conn.must("SET k v")?;
@@ -194,7 +205,7 @@ fn ensure_own_writes_are_read(proxy: &Proxy, replicas: &[&Node]) -> Result<()> {
     report.ensure_flawless()
 }
 
-pub(crate) fn a_session_reads_what_it_wrote(version: Version) -> Result<()> {
+fn a_session_reads_what_it_wrote(version: Version) -> Result<()> {
     let config = format!("{}read_your_writes = true\n", reading("prefer-replica"));
     let (cluster, proxy) = shard_with(version, &config)?;
     let replicas: Vec<&Node> = cluster.nodes()[1..].iter().collect();
@@ -212,7 +223,7 @@ pub(crate) fn a_session_reads_what_it_wrote(version: Version) -> Result<()> {
     })
 }
 
-pub(crate) fn a_service_with_sentinels_is_read_from_its_replicas(version: Version) -> Result<()> {
+fn a_service_with_sentinels_is_read_from_its_replicas(version: Version) -> Result<()> {
     let service = Service::new(version).start()?;
     let seeds: Vec<String> = service.seeds().iter().map(|at| format!("'{at}'")).collect();
     let config = format!(
@@ -246,7 +257,7 @@ pub(crate) fn a_service_with_sentinels_is_read_from_its_replicas(version: Versio
     clients.stop()?.ensure_fine(Duration::from_secs(5))
 }
 
-pub(crate) fn one_server_is_read_from_its_replicas(version: Version) -> Result<()> {
+fn one_server_is_read_from_its_replicas(version: Version) -> Result<()> {
     let primary = Node::standalone(version)?;
     let replicas = [Node::standalone(version)?, Node::standalone(version)?];
     let address = primary.address();

@@ -19,6 +19,7 @@ mod pause;
 mod private;
 mod pubsub;
 mod reads;
+mod reads_faults;
 mod reconnect;
 mod reply_memory;
 mod request_memory;

@@ -1,4 +1,4 @@
-//! CLIENT PAUSE [U15]: which commands wait, in what order they go on, and when.
+//! CLIENT PAUSE [U15], and writes held for another primary: which commands wait, in what order they go on, and when.
 
 use std::time::Duration;
 
@@ -188,4 +188,60 @@ fn u15_a_shutdown_ends_it() {
     assert_eq!(driver.output(client), "+OK\r\n");
     pause(&mut driver, 100_000, false);
     assert_eq!(driver.engine.paused_until(), None);
+}
+
+#[test]
+fn n16_writes_wait_for_another_primary_and_reads_do_not() {
+    let mut driver = Driver::new();
+    let (client, node) = (driver.client(), driver.owner("k"));
+    let until = |millis: u32| Timestamp::ZERO.after(MILLISECOND * millis);
+    driver.engine.hold_writes(Some(until(100)));
+    driver.send(client, "GET k");
+    driver.send(client, "SET k v");
+    assert_eq!(driver.requests(node), ["GET k"]);
+    driver.engine.hold_writes(Some(until(200)));
+    driver.pass(150 * MILLISECOND);
+    assert_eq!(driver.requests(node), ["GET k"], "it has become longer");
+    driver.engine.hold_writes(None);
+    driver.settle();
+    assert_eq!(driver.requests(node), ["GET k", "SET k v"]);
+    driver.engine.hold_writes(Some(until(200)));
+    driver.send(client, "SET k w");
+    driver.pass(50 * MILLISECOND);
+    assert_eq!(driver.requests(node)[2..], ["SET k w"], "ends by itself");
+    driver.engine.hold_writes(Some(until(300)));
+    driver.engine.drain();
+    assert_eq!(driver.engine.paused_until(), None);
+}
+
+#[test]
+fn n16_u15_of_a_hold_and_a_pause_each_ends_at_its_time() {
+    let hold = |driver: &mut Driver, millis: u32| {
+        let until = Timestamp::ZERO.after(MILLISECOND * millis);
+        driver.engine.hold_writes(Some(until));
+    };
+    // What came of a read and a write by then.
+    let mut driver = Driver::new();
+    let (reader, writer) = (driver.client(), driver.client());
+    let node = driver.owner("k");
+    hold(&mut driver, 100);
+    pause(&mut driver, 50, false);
+    driver.send(reader, "GET k");
+    driver.send(writer, "SET k v");
+    assert_eq!(driver.requests(node).len(), 0);
+    driver.pass(50 * MILLISECOND);
+    assert_eq!(driver.requests(node), ["GET k"]);
+    driver.pass(50 * MILLISECOND);
+    assert_eq!(driver.requests(node), ["GET k", "SET k v"]);
+
+    hold(&mut driver, 150);
+    pause(&mut driver, 200, false);
+    driver.send(reader, "GET k");
+    driver.pass(50 * MILLISECOND);
+    driver.engine.hold_writes(None);
+    driver.settle();
+    assert_eq!(driver.requests(node).len(), 2, "clients have asked for it");
+    driver.engine.change_pause(None);
+    driver.settle();
+    assert_eq!(driver.requests(node).len(), 3);
 }

@@ -6,12 +6,14 @@
 
 mod choice;
 mod event;
+mod hold;
 mod reply;
 #[cfg(test)]
 mod tests;
 
 pub use choice::{Choice, NoChoice, Terms, choose};
-pub use event::concerns;
+pub use event::{ANNOUNCED_ON, announcement, concerns};
+pub use hold::{Announcement, HoldEnd, WriteHold};
 pub use reply::{ReplyProblem, is_out_of_reach, is_tilted, parse_primary, parse_sentinels, run_id};
 
 use super::Address;

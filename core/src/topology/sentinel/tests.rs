@@ -277,3 +277,40 @@ fn n14_events_of_other_services_are_not_of_interest() {
         assert_eq!(found, concerned, "{channel} {payload}");
     }
 }
+
+#[test]
+fn the_event_before_a_promotion_says_who_is_promoted_n14() {
+    let announced = |channel: &str, payload: &str| {
+        let announced = announcement("web", channel.as_bytes(), payload.as_bytes())?;
+        Some((
+            announced.promoted.to_string(),
+            announced.primary.to_string(),
+        ))
+    };
+    let found = |promoted: &str, primary: &str| Some((promoted.to_owned(), primary.to_owned()));
+    assert_eq!(
+        announced(
+            ANNOUNCED_ON,
+            "slave 10.0.0.2:6379 10.0.0.2 6379 @ web 10.0.0.1 6379"
+        ),
+        found("10.0.0.2:6379", "10.0.0.1:6379")
+    );
+    assert_eq!(
+        announced(ANNOUNCED_ON, "slave [::2]:1 ::2 1 @ web ::1 1"),
+        found("[::2]:1", "[::1]:1")
+    );
+    for (channel, payload) in [
+        ("+promoted-slave", "slave a:1 a 1 @ web b 1"),
+        (ANNOUNCED_ON, "slave a:1 a 1 @ webb b 1"),
+        (ANNOUNCED_ON, "slave a:1 a 1 @ we b 1"),
+        (ANNOUNCED_ON, "sentinel a:1 a 1 @ web b 1"),
+        (ANNOUNCED_ON, "slave a:1 a 0 @ web b 1"),
+        (ANNOUNCED_ON, "slave a:1 a @ web b 1"),
+        (ANNOUNCED_ON, "slave a:1 a 1 @ web"),
+        (ANNOUNCED_ON, "slave a:1 a 1"),
+        (ANNOUNCED_ON, ""),
+    ] {
+        assert_eq!(announced(channel, payload), None, "{channel} {payload}");
+    }
+    assert_eq!(announcement("web", ANNOUNCED_ON.as_bytes(), b"\xff"), None);
+}

@@ -13,25 +13,28 @@
 //! Sentinels has replaced, or that says that it follows another one, is left at once, though there may be no other yet: what it would
 //! still be written would be lost [N17].
 
+mod hold;
 mod name;
+mod node;
 mod probe;
 mod whereabouts;
 
 pub use whereabouts::Whereabouts;
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use slotway_core::slot::{SLOT_COUNT, Slot};
-use slotway_core::topology::{
-    Address, Hint, Node, NodeState, RefreshReason, Role, Snapshot, SnapshotBuilder, TooManyNodes,
-};
+use slotway_core::topology::{Address, Hint, RefreshReason, Snapshot, SnapshotBuilder};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::hold::{Holder, InUse};
+use self::node::{best, node, whole};
 use self::probe::{Probe, Standing};
 use super::link::{ControlLink, QueryError};
 use super::settings::{
@@ -63,6 +66,9 @@ pub struct ServerDiscovery<F> {
     snapshot: Arc<ArcSwap<Snapshot>>,
     hints: UnboundedReceiver<Hint>,
     on_swap: F,
+    /// What the holder of writes knows.
+    in_use: watch::Sender<InUse>,
+    holder: Option<Holder>,
     status: Arc<DiscoveryStatus>,
     throttle: Throttle,
     /// Open connections, and since when.
@@ -90,6 +96,8 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             snapshot,
             hints,
             on_swap,
+            in_use: watch::Sender::default(),
+            holder: None,
             status: Arc::new(DiscoveryStatus::new()),
             throttle: Throttle::default(),
             idle: HashMap::new(),
@@ -97,6 +105,18 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             last_round: None,
             lost_since: None,
         }
+    }
+
+    /// Calls `tell` when writes are to be held until then, because Sentinels make another server the primary; when that is to be longer; and with
+    /// `None` when it is over, after the call of `on_swap` that ended it.
+    #[must_use]
+    pub fn on_hold(mut self, tell: impl Fn(Option<std::time::Instant>) + 'static) -> Self {
+        let announced = self.whereabouts.take_announced();
+        self.holder = announced.map(|announced| {
+            let in_use = self.in_use.subscribe();
+            Holder::new(announced, in_use, Arc::clone(&self.settings), tell)
+        });
+        self
     }
 
     /// What discovery counts; stays valid while it runs and after.
@@ -107,6 +127,20 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
 
     /// Works until every sender of hints is gone.
     pub async fn run(mut self) {
+        let holder = self.holder.take();
+        let hold = async {
+            match holder {
+                Some(holder) => holder.run().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.follow() => {}
+            () = hold => {}
+        }
+    }
+
+    async fn follow(&mut self) {
         let mut batch = Vec::with_capacity(HINT_BATCH);
         loop {
             let now = Instant::now();
@@ -225,7 +259,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     fn apply(&mut self, answers: Vec<Answer>, now: Instant) -> RefreshResult {
         let current = self.snapshot.load_full();
         let in_use = current.nodes().first();
-        let mut primaries = Vec::new();
+        let (mut primaries, mut replicas) = (Vec::new(), Vec::new());
         let mut trouble = None;
         let mut answered = false;
         // Those of addresses that were not asked any more.
@@ -242,6 +276,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
                     } else {
                         self.idle.insert(address.clone(), (link, opened));
                         primaries.push(node(address, &probe));
+                        replicas.push(probe.replicas);
                     }
                 }
                 Err(error) => {
@@ -260,7 +295,9 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         }
         self.lost_since = None;
         self.status.set_trouble(None);
-        let chosen = primaries.swap_remove(best(&primaries, in_use));
+        let position = best(&primaries, in_use);
+        let chosen = primaries.swap_remove(position);
+        self.note_replicas(replicas.swap_remove(position));
         if current.nodes() == std::slice::from_ref(&chosen) {
             return RefreshResult::Unchanged;
         }
@@ -327,6 +364,24 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     fn publish(&self, snapshot: Arc<Snapshot>) {
         self.snapshot.store(Arc::clone(&snapshot));
         (self.on_swap)(&snapshot);
+        let primary = snapshot.nodes().first().map(|node| node.address.clone());
+        self.in_use.send_if_modified(|in_use| {
+            let is_other = in_use.primary != primary;
+            in_use.primary = primary;
+            is_other
+        });
+    }
+
+    /// The server that is used has these.
+    fn note_replicas(&self, replicas: Vec<Address>) {
+        let map = &self.settings.address_map;
+        let replicas = replicas.into_iter();
+        let replicas: Vec<Address> = replicas.map(|replica| map.apply(replica)).collect();
+        self.in_use.send_if_modified(|in_use| {
+            let are_others = in_use.replicas != replicas;
+            in_use.replicas = replicas;
+            are_others
+        });
     }
 
     /// Nobody takes writes: what was known stands, and may come back.
@@ -370,65 +425,5 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
                 tracing::info!(failures = failures_before, "the server answers again");
             }
         }
-    }
-}
-
-/// Which of these to use: the one in use, at the address in use if it has several. In what order a name server gives them changes
-/// with every answer.
-fn best(primaries: &[Node], in_use: Option<&Node>) -> usize {
-    let find = |is_it: &dyn Fn(&Node, &Node) -> bool| {
-        let in_use = in_use?;
-        primaries.iter().position(|node| is_it(node, in_use))
-    };
-    find(&|node, in_use| node.id == in_use.id && node.address == in_use.address)
-        .or_else(|| find(&|node, in_use| node.id == in_use.id))
-        .unwrap_or(0)
-}
-
-/// A server as a node: its run id is its name, so that what was known of it ends with it.
-fn node(address: Address, probe: &Probe) -> Node {
-    Node {
-        id: probe.node_id(&address),
-        address,
-        hostname: None,
-        role: Role::Primary,
-        primary_id: None,
-        state: NodeState::Ok,
-        link_connected: true,
-        config_epoch: 0,
-    }
-}
-
-/// A snapshot of one shard with every slot.
-fn whole(node: Node, generation: u64) -> Result<Snapshot, TooManyNodes> {
-    let mut builder = SnapshotBuilder::new();
-    let index = builder.add_node(node)?;
-    for slot in (0..SLOT_COUNT).filter_map(Slot::new) {
-        builder.assign(slot, index);
-    }
-    Ok(builder.build(generation))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn server(address: &str, run_id: &str) -> Node {
-        let probe = Probe {
-            run_id: Some(run_id.to_owned()),
-            standing: Standing::Primary,
-        };
-        node(address.parse().unwrap(), &probe)
-    }
-
-    #[test]
-    fn a_server_with_two_addresses_stays_at_the_one_in_use() {
-        let (a, b) = (server("10.0.0.1:1", "x"), server("10.0.0.2:1", "x"));
-        let other = server("10.0.0.3:1", "y");
-        let in_use = Some(&a);
-        assert_eq!(best(&[b.clone(), a.clone()], in_use), 1);
-        assert_eq!(best(&[a.clone(), b.clone()], in_use), 0);
-        assert_eq!(best(&[other.clone(), b.clone()], in_use), 1);
-        assert_eq!(best(&[other, b], None), 0);
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Probe {
     /// New with every start; `None` if it does not tell.
     pub(super) run_id: Option<String>,
     pub(super) standing: Standing,
+    /// Of a primary: where its replicas are that are connected to it.
+    pub(super) replicas: Vec<Address>,
 }
 
 impl Probe {
@@ -88,7 +90,7 @@ async fn question(link: &mut ControlLink) -> Result<Probe, QueryError> {
         role => role,
     };
     let standing = by_role(&role).ok_or(QueryError::Protocol)?;
-    Ok(found(standing, &info))
+    Ok(found(standing, replicas_by_role(&role), &info))
 }
 
 /// The answer to ROLE: the role, and of a replica the host and port of its primary.
@@ -110,6 +112,40 @@ fn by_role(role: &Value<'_>) -> Option<Standing> {
     }
 }
 
+/// The replicas in the answer of a primary to ROLE.
+fn replicas_by_role(role: &Value<'_>) -> Vec<Address> {
+    let Value::Array(items) = role else {
+        return Vec::new();
+    };
+    let Some(Value::Array(replicas)) = items.get(2) else {
+        return Vec::new();
+    };
+    let address = |replica: &Value<'_>| match replica {
+        Value::Array(fields) => {
+            let [host, port] = [fields.first(), fields.get(1)].map(|field| field.and_then(text));
+            let text = format!("{}:{}", shown(host?), shown(port?));
+            text.parse().ok()
+        }
+        _ => None,
+    };
+    replicas.iter().filter_map(address).collect()
+}
+
+/// The replicas in the answer of a primary to INFO: `slave0:ip=10.0.0.2,port=6379,state=online,offset=14,lag=0`.
+fn replicas_by_info(replication: &Value<'_>) -> Vec<Address> {
+    let replica = |number: usize| field(replication, &format!("slave{number}"));
+    let address = |line: &str| {
+        let value = |name: &str| {
+            let mut fields = line.split(',').filter_map(|field| field.split_once('='));
+            fields.find(|(other, _)| *other == name)
+        };
+        let ((_, host), (_, port)) = (value("ip")?, value("port")?);
+        format!("{host}:{port}").parse().ok()
+    };
+    let lines = (0..).map_while(replica);
+    lines.filter_map(address).collect()
+}
+
 fn by_info(server: &Value<'_>, replication: &Value<'_>) -> Probe {
     let standing = match field(replication, "role") {
         Some("slave" | "replica") => {
@@ -120,10 +156,10 @@ fn by_info(server: &Value<'_>, replication: &Value<'_>) -> Probe {
         // What does not tell is what it is configured as.
         _ => Standing::Primary,
     };
-    found(standing, server)
+    found(standing, replicas_by_info(replication), server)
 }
 
-fn found(standing: Standing, server: &Value<'_>) -> Probe {
+fn found(standing: Standing, replicas: Vec<Address>, server: &Value<'_>) -> Probe {
     // Valkey has another name for it.
     let mode = field(server, "redis_mode").or_else(|| field(server, "server_mode"));
     let is_member = mode == Some("cluster");
@@ -134,6 +170,7 @@ fn found(standing: Standing, server: &Value<'_>) -> Probe {
         } else {
             standing
         },
+        replicas,
     }
 }
 
@@ -159,6 +196,11 @@ mod tests {
     fn role_says_who_takes_writes_n24() {
         let primary = value("*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
         assert_eq!(by_role(&primary), Some(Standing::Primary));
+        assert_eq!(replicas_by_role(&primary), []);
+        let replica = "*3\r\n$8\r\n10.0.0.2\r\n$4\r\n6379\r\n$2\r\n14\r\n";
+        let followed = format!("*3\r\n$6\r\nmaster\r\n:14\r\n*2\r\n{replica}{replica}");
+        let at = "10.0.0.2:6379".parse::<Address>().unwrap();
+        assert_eq!(replicas_by_role(&value(&followed)), [at.clone(), at]);
         let replica =
             value("*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:14\r\n");
         let followed = Standing::ReplicaOf("127.0.0.1:6379".to_owned());
@@ -173,14 +215,24 @@ mod tests {
         let replication = "role:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:7\r\n";
         let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
         let (server, member, replication) = (bulk(server), bulk(member), bulk(replication));
-        let probe = found(Standing::Primary, &value(&server));
+        let probe = found(Standing::Primary, Vec::new(), &value(&server));
         assert_eq!(probe.run_id.as_deref(), Some("abc"));
         assert_eq!(probe.standing, Standing::Primary);
-        let probe = found(Standing::Primary, &value(&member));
+        let probe = found(Standing::Primary, Vec::new(), &value(&member));
         assert_eq!(probe.standing, Standing::Member);
         let probe = by_info(&value(&server), &value(&replication));
         let followed = Standing::ReplicaOf("10.0.0.1:7".to_owned());
         assert_eq!(probe.standing, followed);
+        let replication = bulk(
+            "role:master\r\nconnected_slaves:2\r\nslave0:ip=10.0.0.2,port=7,state=online,offset=14,lag=0\r\n\
+             slave1:ip=::3,port=8,state=online,offset=14,lag=0\r\n",
+        );
+        let probe = by_info(&value(&server), &value(&replication));
+        let at = ["10.0.0.2:7", "[::3]:8"].map(|at| at.parse::<Address>().unwrap());
+        assert_eq!(
+            (probe.standing, probe.replicas),
+            (Standing::Primary, at.to_vec())
+        );
         let refused = value("-NOPERM no\r\n");
         assert_eq!(by_info(&refused, &refused).standing, Standing::Primary);
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use slotway_core::config::UpstreamConfig;
 use slotway_core::topology::Address;
-use slotway_core::topology::sentinel::{Choice, is_out_of_reach};
+use slotway_core::topology::sentinel::{Announcement, Choice, is_out_of_reach};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::super::throttle::Throttle;
@@ -35,6 +36,8 @@ enum Kind {
 struct Watched {
     service: String,
     sentinels: Sentinels,
+    /// What they announce, until somebody hears it.
+    announced: Option<mpsc::Receiver<Announcement>>,
     /// What enough of them agreed on last.
     choice: Option<Choice>,
     /// Since when they have not all said the same, or not enough did.
@@ -59,14 +62,24 @@ impl Whereabouts {
             password: sentinel.password.clone(),
             quorum: sentinel.quorum,
         };
+        let (sentinels, announced) = Sentinels::new(settings);
         Some(Self(Kind::Sentinels(Box::new(Watched {
             service: sentinel.service.clone(),
-            sentinels: Sentinels::new(settings),
+            sentinels,
+            announced: Some(announced),
             choice: None,
             unsettled_since: None,
             trouble: None,
             asked: None,
         }))))
+    }
+
+    /// Promotions that Sentinels announce, if there are any; for one to hear them.
+    pub(super) fn take_announced(&mut self) -> Option<mpsc::Receiver<Announcement>> {
+        match &mut self.0 {
+            Kind::Name(_) => None,
+            Kind::Sentinels(watched) => watched.announced.take(),
+        }
     }
 
     /// Ends when there is a reason to look again.
