@@ -51,6 +51,15 @@ pub(super) struct Faults {
 }
 
 impl Faults {
+    /// What is left of them in a run that is gentle or not.
+    fn of_run(self, gentle: bool, reads: Reads) -> Self {
+        match gentle {
+            true if reads.replicas_fail => self.of_replicas(),
+            true => self.gentle(),
+            false => self,
+        }
+    }
+
     /// Slots move, and clients come and go.
     fn gentle(self) -> Self {
         Self {
@@ -167,34 +176,16 @@ impl Profile {
         };
         let gentle = rng.u32(..5) == 0;
         let reads = reads.with(gentle);
-        let faults = match gentle {
-            true if reads.replicas_fail => faults.of_replicas(),
-            true => faults.gentle(),
-            false => faults,
-        };
+        let faults = faults.of_run(gentle, reads);
         let tight = tight_limits(rng);
         let limits = if gentle {
-            Limits {
-                links_per_node: tight.links_per_node,
-                ..Limits::default()
-            }
+            gentle_limits(&tight, reads)
         } else {
-            tight
-        };
-        let limits = Limits {
-            private_links: if gentle {
-                Limits::default().private_links
-            } else {
-                private_links
-            },
-            pubsub_output_bytes: if gentle { LOTS } else { pubsub_output_bytes },
-            // However often the connection of a read is cut.
-            max_resends: if reads.replicas_fail {
-                u8::MAX
-            } else {
-                limits.max_resends
-            },
-            ..limits
+            Limits {
+                private_links,
+                pubsub_output_bytes,
+                ..tight
+            }
         };
         // A fence holds at one node under one address, for one protocol version.
         let late = rng.u32(..3) == 0;
@@ -246,6 +237,22 @@ impl Profile {
     /// Whether clients may say RESET at any time: it would end what they watch, wait for or have subscribed to.
     pub(super) const fn may_reset(&self) -> bool {
         self.reads.spread && self.watches + self.blocking + self.pubsub == 0
+    }
+}
+
+/// Limits that are not met.
+fn gentle_limits(tight: &Limits, reads: Reads) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        links_per_node: tight.links_per_node,
+        pubsub_output_bytes: LOTS,
+        // However often the connection of a read is cut.
+        max_resends: if reads.replicas_fail {
+            u8::MAX
+        } else {
+            usual.max_resends
+        },
+        ..usual
     }
 }
 

@@ -80,10 +80,9 @@ pub(super) fn listener(profile: &Profile) -> ListenerSettings {
 /// Where the reads of a client go once it has said `word`; before that, they went where `now` says.
 pub(super) fn said(word: &str, usual: ReadPolicy, now: ReadPolicy) -> ReadPolicy {
     match (word, usual) {
-        ("RESET", _) => usual,
         ("READWRITE", _) => ReadPolicy::Primary,
         ("READONLY", ReadPolicy::Primary | ReadPolicy::PreferPrimary) => ReadPolicy::PreferReplica,
-        ("READONLY", _) => usual,
+        ("READONLY" | "RESET", _) => usual,
         _ => now,
     }
 }
@@ -259,7 +258,7 @@ impl Model {
         Ok(peer.applied)
     }
 
-    /// A replica refuses a part of `request` for what has nothing to do with its slot: none is sent to it for a while. What it says may not arrive.
+    /// A replica refuses a part of `request`, and not for its slot: it gets no reads for a while. What it says may not arrive.
     pub(super) fn refuse_at_replica(
         &mut self,
         request: usize,
