@@ -47,7 +47,7 @@ impl Model {
         if !record.write {
             let (client, barrier) = (record.client, record.barrier);
             for mark in marks {
-                let is_strict = self.sees_own_writes(mark.key);
+                let is_strict = self.sees_own_writes(request, mark.key);
                 self.clients[client].check_read(request, barrier, is_strict, mark)?;
             }
         }
@@ -125,7 +125,10 @@ impl Model {
             self.records[request].told = Told::Executed;
             return Ok(());
         }
-        if self.rules.gentle && !reply.starts_with(b"-TRYAGAIN ") && !is_partial_retry(reply) {
+        let may_fail = self.may_lack_replicas(request)
+            || reply.starts_with(b"-TRYAGAIN ")
+            || is_partial_retry(reply);
+        if self.rules.gentle && !may_fail {
             return fault("fails although nothing but migrations happens");
         }
         let told = if reply.starts_with(b"-UNCERTAIN ") {

@@ -9,6 +9,7 @@ use slotway_core::local::ReadPolicy;
 use super::cluster::Cluster;
 use super::model::{Kind, Model, Record, Violation};
 use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, Profile, TAGS, pick};
+use super::reads;
 use super::subscriber::Subscriber;
 use super::watch::Watching;
 use super::wire::reply_length;
@@ -43,10 +44,13 @@ pub(super) struct Client {
     pub(super) ended: bool,
     /// It sends nothing more than what it has sent.
     pub(super) hung_up: bool,
+    /// Where its reads are to go, without what it says of that and with it.
+    usual_reads: ReadPolicy,
+    reads: ReadPolicy,
 }
 
 impl Client {
-    pub(super) fn new(session: SessionKey, model: &mut Model) -> Self {
+    pub(super) fn new(session: SessionKey, reads: ReadPolicy, model: &mut Model) -> Self {
         Self {
             session,
             number: model.add_client(),
@@ -62,6 +66,8 @@ impl Client {
             skip: false,
             ended: false,
             hung_up: false,
+            usual_reads: reads,
+            reads,
         }
     }
 
@@ -100,8 +106,14 @@ impl Client {
         self.send(record, &arguments, model);
     }
 
-    pub(super) fn send(&mut self, record: Record, arguments: &[String], model: &mut Model) {
+    pub(super) fn send(&mut self, mut record: Record, arguments: &[String], model: &mut Model) {
         self.made += 1;
+        let reads = reads::said(&arguments[0], self.usual_reads, self.reads);
+        if reads != self.reads {
+            self.reads = reads;
+            model.clients[self.number].last_said = model.records.len();
+        }
+        record.reads = reads;
         let id = model.add(record);
         self.output.extend_from_slice(&encode(arguments));
         if !std::mem::take(&mut self.skip) && !self.silent {
@@ -307,9 +319,15 @@ impl Client {
                 // From here on, even if it is answered later.
                 model.clients[self.number].database = database;
             }
-            6 if profile.reads != ReadPolicy::Primary => {
+            5 if profile.may_reset() && !self.is_silent() => {
+                record.reply = b"+RESET\r\n".to_vec();
+                self.resp3 = false;
+                self.send(record, &["RESET".to_owned()], model);
+                model.clients[self.number].database = 0;
+            }
+            6 | 7 if profile.reads.spread => {
                 record.reply = b"+OK\r\n".to_vec();
-                let word = *pick(rng, &["READONLY", "READWRITE"]);
+                let word = *pick(rng, &["READONLY", "READONLY", "READWRITE"]);
                 self.send(record, &[word.to_owned()], model);
             }
             _ => {

@@ -9,6 +9,9 @@ use slotway_core::topology::{
 use super::profile::{HOT_SLOTS, KEYS, KEYS_PER_SLOT, TAGS};
 use crate::{SLOT_COUNT, slot_of};
 
+/// No end is known.
+pub(super) const STILL: u64 = u64::MAX;
+
 /// In a view: nobody owns the slot.
 const NOBODY: u8 = u8::MAX;
 
@@ -45,6 +48,10 @@ pub(super) struct Peer {
     /// As a replica: the last execution that it knows of, and when it caught up to it.
     pub(super) applied: u64,
     pub(super) applied_at: u64,
+    /// Until when nothing reaches it from its primary.
+    pub(super) lagging: u64,
+    /// Until when the engine was told that it may be read from; [`STILL`] if it is.
+    pub(super) listed: u64,
 }
 
 impl Peer {
@@ -78,6 +85,8 @@ pub(super) struct Cluster {
     pub(super) names: Vec<String>,
     /// The step at which each hot slot last ceased to move.
     moved: [Option<u64>; HOT_SLOTS],
+    /// Since when the engine has been told that each hot slot is on its way.
+    pub(super) told_moving: [Option<u64>; HOT_SLOTS],
     next_port: u16,
     epoch: u64,
     /// Its servers do not know CLIENT INFO.
@@ -90,8 +99,8 @@ impl Cluster {
         (incarnation as usize + 1) * 100 + node
     }
 
-    /// `shards` primaries with equal ranges and a replica each.
-    pub(super) fn new(shards: usize, old: bool) -> Self {
+    /// `shards` primaries with equal ranges and so many replicas each.
+    pub(super) fn new(shards: usize, replicas: usize, old: bool) -> Self {
         let names: Vec<String> = (0..KEYS)
             .map(|key| format!("{{{}}}{key}", TAGS[key / KEYS_PER_SLOT]))
             .collect();
@@ -99,12 +108,12 @@ impl Cluster {
         let owner: Vec<u8> = (0..usize::from(SLOT_COUNT))
             .map(|slot| small(slot * shards / usize::from(SLOT_COUNT)))
             .collect();
-        let peers = (0..shards * 2).map(|number| Peer {
+        let peers = (0..shards * (1 + replicas)).map(|number| Peer {
             id: format!("{number:040}"),
             port: 7000 + u16::from(small(number)),
             old_port: 7000 + u16::from(small(number)),
             alive: true,
-            replica_of: (number >= shards).then(|| number - shards),
+            replica_of: (number >= shards).then(|| number % shards),
             view: owner.clone(),
             holds: [false; KEYS],
             versions: [0; KEYS],
@@ -121,6 +130,8 @@ impl Cluster {
             orphaned: 0,
             applied: 0,
             applied_at: 0,
+            lagging: 0,
+            listed: 0,
         });
         Self {
             peers: peers.collect(),
@@ -128,6 +139,7 @@ impl Cluster {
             hot,
             names,
             moved: [None; HOT_SLOTS],
+            told_moving: [None; HOT_SLOTS],
             next_port: 7100,
             epoch: 1,
             old,
@@ -162,6 +174,17 @@ impl Cluster {
     pub(super) fn is_moving(&self, hot: usize) -> bool {
         let owner = self.owner_of_hot(hot);
         owner.is_some_and(|owner| self.peers[owner].migrating[hot].is_some())
+    }
+
+    /// Whether what its primary executes reaches node `node` now.
+    pub(super) fn replicates(&self, node: usize, now: u64) -> bool {
+        let runs = |peer: &Peer| peer.alive && !peer.stands_still(now) && peer.loading <= now;
+        let peer = &self.peers[node];
+        let primary = peer.replica_of.map(|primary| &self.peers[primary]);
+        primary.is_some_and(|primary| primary.replica_of.is_none() && runs(primary))
+            && runs(peer)
+            && peer.orphaned <= now
+            && peer.lagging <= now
     }
 
     /// Primaries that live.
@@ -273,6 +296,11 @@ impl Cluster {
         }
         let holds = self.peers[old].holds;
         self.peers[replica].holds = holds.map(|held| held && rng.u32(..10) > 0);
+        for peer in &mut self.peers {
+            if peer.replica_of == Some(old) {
+                peer.replica_of = Some(replica);
+            }
+        }
         self.peers[replica].replica_of = None;
         for slot in 0..usize::from(SLOT_COUNT) {
             if self.owner[slot] == small(old) {
@@ -335,6 +363,7 @@ impl Cluster {
             peer.alive = true;
             (peer.hung, peer.frozen, peer.paused) = (0, 0, 0);
             (peer.loading, peer.down, peer.demoted, peer.orphaned) = (0, 0, 0, 0);
+            peer.lagging = 0;
             peer.old_port = peer.port;
             peer.importing = [None; HOT_SLOTS];
             self.gossip(node);

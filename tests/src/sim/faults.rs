@@ -41,7 +41,7 @@ impl World {
                 let pause = if self.profile.gentle { GENTLE_PAUSE } else { 0 };
                 let hot = self.cluster.migrate(&mut self.rng, self.steps, pause);
                 let is_moving = self.cluster.is_moving(hot);
-                self.model.note_moving(hot);
+                self.model.ever_moved[hot] = true;
                 self.model.note_move(hot, is_moving);
             }
             Some(1) => self.fail_over()?,
@@ -102,8 +102,17 @@ impl World {
         }
     }
 
+    /// The node that trouble comes to: a replica where only those fail.
+    fn victim(&mut self) -> usize {
+        let primaries = match self.profile.reads.replicas_fail {
+            true => self.profile.shards,
+            false => 0,
+        };
+        self.rng.usize(primaries..self.cluster.peers.len())
+    }
+
     fn kill_or_revive(&mut self) -> Result<(), Violation> {
-        let node = self.rng.usize(..self.cluster.peers.len());
+        let node = self.victim();
         let alive = &mut self.cluster.peers[node].alive;
         *alive = !*alive;
         let alive = *alive;
@@ -159,7 +168,7 @@ impl World {
     /// A node says nothing for a while, in one way or another.
     pub(super) fn fall_silent(&mut self, kind: Silence, length: u64) {
         self.note_harm();
-        let node = self.rng.usize(..self.cluster.peers.len());
+        let node = self.victim();
         let until = self.now + length;
         let loading = self.now + self.rng.u64(..200_000);
         let peer = &mut self.cluster.peers[node];
@@ -177,15 +186,19 @@ impl World {
     }
 
     fn cut(&mut self) -> Result<(), Violation> {
+        let spared = match self.profile.reads.replicas_fail {
+            true => self.profile.shards,
+            false => 0,
+        };
         match self.some_connection() {
-            Some(index) => self.break_off(index),
-            None => Ok(()),
+            Some(index) if self.connections[index].node >= spared => self.break_off(index),
+            _ => Ok(()),
         }
     }
 
     fn refuse(&mut self) {
         self.note_harm();
-        let node = self.rng.usize(..self.cluster.peers.len());
+        let node = self.victim();
         let until = self.now
             + if self.rng.u32(..4) == 0 {
                 self.rng.u64(..3_000_000)

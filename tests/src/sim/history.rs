@@ -14,6 +14,8 @@ struct KeyHistory {
     /// The newest request, and the newest write, that the kernel took as a whole.
     newest_sent: Option<usize>,
     newest_sent_write: Option<usize>,
+    /// Reads since the last write.
+    asked: Vec<usize>,
 }
 
 /// All that happened to one client's requests.
@@ -26,6 +28,8 @@ pub(super) struct ClientHistory {
     pub(super) open_watches: Vec<usize>,
     /// What it has selected.
     pub(super) database: usize,
+    /// The last request by which it said where its reads are to go.
+    pub(super) last_said: usize,
     /// It has left, or sends nothing more.
     pub(super) gone: bool,
 }
@@ -38,6 +42,7 @@ impl ClientHistory {
             newest_write: None,
             open_watches: Vec::new(),
             database: 0,
+            last_said: 0,
             gone: false,
         }
     }
@@ -68,6 +73,24 @@ impl ClientHistory {
                 };
                 newest > Some(request)
             })
+    }
+
+    /// The client has asked for `keys`.
+    pub(super) fn note_asked(&mut self, request: usize, keys: &[usize]) {
+        for key in keys {
+            if let Some(key) = self.keys.get_mut(*key) {
+                key.asked.push(request);
+            }
+        }
+    }
+
+    /// The reads of `key` that were asked before `request`, which are not looked at again.
+    pub(super) fn reads_before(&mut self, request: usize, key: usize) -> Vec<usize> {
+        let Some(key) = self.keys.get_mut(key) else {
+            return Vec::new();
+        };
+        let later = key.asked.partition_point(|asked| *asked < request);
+        key.asked.drain(..later).collect()
     }
 
     /// Forgets reads: a replica has answered one without waiting for what its primary does late.
@@ -127,8 +150,8 @@ impl ClientHistory {
         }
     }
 
-    /// [G2] for a read: what the client saw is from after all its earlier writes, unless a replica may have answered that lags, and from before all its
-    /// later ones.
+    /// [G2] for a read: what the client saw is from after all its earlier writes, unless a replica that lags may have answered, and
+    /// from before all its later ones.
     pub(super) fn check_read(
         &mut self,
         request: usize,

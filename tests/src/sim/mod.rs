@@ -15,9 +15,12 @@
 //! nothing is popped for one that is gone [B6]; nobody waits longer or shorter than he says [B4] or is given up while his node lives
 //! [B12]; nothing that may have been popped is asked for again [B8]; one connection carries one client's requests at a time [O12].
 //!
-//! In a third of the runs reads go to replicas, which lag: by one of the policies, and as clients say with READONLY and READWRITE. The
-//! engine is told of replicas now and then, late or as they were. Checked: the order of reads and writes of a client, and that it sees
-//! what it wrote where that is wanted, as long as no slots move; nothing but reads comes over a connection that said READONLY.
+//! In a third of the runs reads go to replicas, one or two of each primary: by one of the policies, and as clients say with READONLY,
+//! READWRITE and RESET. A replica has a prefix of what was executed, and what the engine is told of it is a bound of that; it is told now
+//! and then, late, or as it was earlier. Checked: the order of reads and writes of a client [O2]; that it sees what it wrote where that is
+//! wanted, as long as no slots move; that a replica is read from only while that may be, for whom wants it, and not in a slot that is on
+//! its way [T21] [Y10]; that nothing but reads comes over a connection that said READONLY, and none again and again to one that refuses
+//! it [E10]. In some gentle runs only replicas are in trouble: no client may notice.
 //!
 //! In some runs clients subscribe and publish, and nodes tell of changed keys. Checked: acknowledgements are in order and count right
 //! [U3]; messages come between them only, none twice, in the order of their node, and a channel's before a pattern's [U2] [U5] [U6];

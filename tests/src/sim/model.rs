@@ -8,7 +8,8 @@ use slotway_core::local::ReadPolicy;
 use super::blocking::Waiting;
 use super::bus::Published;
 use super::history::ClientHistory;
-use super::profile::{HOT_SLOTS, KEYS_PER_SLOT, Profile};
+use super::profile::{HOT_SLOTS, Profile};
+use super::reads::Reads;
 use super::subscriber::Asking;
 use super::watch::{Changes, Optimism};
 
@@ -95,6 +96,11 @@ pub(super) struct Record {
     pub(super) ends_subscriptions: bool,
     /// For [`Kind::Hello`]: the version it asks for.
     pub(super) resp3: bool,
+    /// What its client wanted of reads when it made it, and whether a replica answered any part of it.
+    pub(super) reads: ReadPolicy,
+    pub(super) at_replica: bool,
+    /// Replicas that did not answer it, or a part of it, and when.
+    pub(super) refused_by: Vec<(usize, usize, u64)>,
 }
 
 impl Record {
@@ -118,6 +124,9 @@ impl Record {
             asking: None,
             ends_subscriptions: false,
             resp3: false,
+            reads: ReadPolicy::Primary,
+            at_replica: false,
+            refused_by: Vec::new(),
         }
     }
 
@@ -138,9 +147,11 @@ pub(super) struct Rules {
     pub(super) overload: bool,
     /// There may not be enough connections for those who need one of their own.
     pub(super) few_private_links: bool,
-    /// Replicas may answer reads; then, whether a client is to see what it wrote.
-    pub(super) spread: bool,
-    pub(super) own_writes: bool,
+    pub(super) reads: Reads,
+    /// What a client says of its reads is never refused.
+    pub(super) policies_are_known: bool,
+    /// Nodes keep their addresses, and nobody watches keys.
+    pub(super) only_reads_vary: bool,
     pub(super) park_timeout: u64,
     pub(super) request_timeout: u64,
     pub(super) tryagain_budget: u64,
@@ -154,8 +165,9 @@ impl Rules {
             gentle: profile.gentle,
             overload: limits.park_max_requests < 1_000 || limits.park_max_bytes < 1_000,
             few_private_links: limits.private_links < 1_000,
-            spread: profile.reads != ReadPolicy::Primary,
-            own_writes: profile.own_writes,
+            reads: profile.reads,
+            policies_are_known: profile.pubsub == 0,
+            only_reads_vary: profile.watches + profile.blocking + profile.pubsub == 0,
             park_timeout: micros(limits.park_timeout),
             request_timeout: micros(limits.request_timeout),
             tryagain_budget: micros(limits.tryagain_budget),
@@ -183,7 +195,9 @@ pub(super) struct Model {
     pub(super) waited_in_vain: u64,
     pub(super) read_at_replicas: u64,
     /// Hot slots that have ever been on their way.
-    ever_moved: [bool; HOT_SLOTS],
+    pub(super) ever_moved: [bool; HOT_SLOTS],
+    /// When each execution was.
+    pub(super) executed_at: Vec<u64>,
 }
 
 impl Model {
@@ -205,19 +219,8 @@ impl Model {
             waited_in_vain: 0,
             read_at_replicas: 0,
             ever_moved: [false; HOT_SLOTS],
+            executed_at: Vec::new(),
         }
-    }
-
-    /// A hot slot is on its way, or was.
-    pub(super) const fn note_moving(&mut self, hot: usize) {
-        self.ever_moved[hot] = true;
-    }
-
-    /// Whether a client that reads `key` must see what it wrote before. A replica knows nothing of a slot that is on its way.
-    pub(super) fn sees_own_writes(&self, key: usize) -> bool {
-        let hot = key / KEYS_PER_SLOT;
-        !self.rules.spread
-            || self.rules.own_writes && !self.ever_moved.get(hot).is_some_and(|moved| *moved)
     }
 
     /// Node `node` says that `slot` is served at `port`.
@@ -272,6 +275,9 @@ impl Model {
         if record.kind == Kind::Watch {
             self.clients[record.client].open_watches.push(request);
         }
+        if matches!(record.kind, Kind::Plain | Kind::Mget | Kind::Count) && !record.write {
+            self.clients[record.client].note_asked(request, &record.keys);
+        }
         self.records.push(record);
         request
     }
@@ -324,26 +330,6 @@ impl Model {
         self.execute_one(request, part, keys, true)
     }
 
-    /// A replica answers a read, or one part of it, as of an earlier execution: the number of that.
-    pub(super) fn execute_at_replica(
-        &mut self,
-        request: usize,
-        part: usize,
-        applied: u64,
-    ) -> Result<u64, Violation> {
-        let Some(record) = self.records.get_mut(request) else {
-            return Err(format!("nobody sent request {request}"));
-        };
-        if record.write {
-            return Err(format!(
-                "request {request} is a write, and executed at a replica"
-            ));
-        }
-        record.executions.push((part, applied));
-        self.read_at_replicas += 1;
-        Ok(applied)
-    }
-
     fn execute_one(
         &mut self,
         request: usize,
@@ -352,6 +338,7 @@ impl Model {
         late: bool,
     ) -> Result<u64, Violation> {
         self.executions += 1;
+        self.executed_at.push(self.now);
         let execution = self.executions;
         let Some(record) = self.records.get_mut(request) else {
             return Err(format!("nobody sent request {request}"));
@@ -375,6 +362,10 @@ impl Model {
             }
         }
         record.executions.push((part, execution));
+        if self.rules.reads.spread {
+            self.check_spread(request, keys)?;
+        }
+        let record = &self.records[request];
         let (write, barrier, asked) = (record.write, record.barrier, record.asked);
         let has_no_limit = record.kind == Kind::Blocking;
         let number = record.client;
@@ -386,7 +377,7 @@ impl Model {
             let takes_too_long = self.now - asked >= self.rules.request_timeout;
             let is_late = late || (takes_too_long && !has_no_limit);
             let ordered = barrier && !is_late;
-            if late && self.rules.spread {
+            if late && self.rules.reads.spread {
                 client.forget_reads(keys);
             }
             client.check_write(request, ordered, late, keys)?;

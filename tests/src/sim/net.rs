@@ -303,6 +303,7 @@ impl Connection {
                 self.asking = true;
                 b"+OK\r\n"
             }
+            Command::ReadOnly if self.used => return Err("late READONLY [E10]".to_owned()),
             Command::ReadOnly => {
                 self.reads = true;
                 b"+OK\r\n"

@@ -58,6 +58,15 @@ impl Context<'_> {
             return Ok(false);
         };
         self.note_redirection(data, asking, &refusal)?;
+        let is_redirection = refusal.starts_with("MOVED ") || refusal.starts_with("ASK ");
+        if let Some(request) = data.request
+            && self.reads
+            && !is_redirection
+            && !refusal.starts_with("TRYAGAIN ")
+        {
+            self.model
+                .refuse_at_replica(request, data.part(), self.node)?;
+        }
         out.extend_from_slice(format!("-{refusal}\r\n").as_bytes());
         Ok(true)
     }
@@ -121,8 +130,10 @@ impl Context<'_> {
         }
         match data.request {
             Some(request) if self.reads && self.is_replica_for(data) => {
-                let applied = self.cluster.peers[self.node].applied;
-                self.model.execute_at_replica(request, data.part(), applied)
+                let hot = data.part();
+                let moving = self.cluster.told_moving.get(hot).copied().flatten();
+                let peer = &self.cluster.peers[self.node];
+                self.model.execute_at_replica(request, hot, peer, moving)
             }
             Some(request) if self.late.is_some() => {
                 self.model.execute_late(request, data.part(), &data.keys)

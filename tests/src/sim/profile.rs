@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use slotway_core::engine::Limits;
-use slotway_core::local::ReadPolicy;
 use slotway_core::resp::RequestLimits;
 
 use super::checks::LARGEST_REQUEST;
+use super::reads::Reads;
 
 /// Slots that requests use; the others only make the topology whole.
 pub(super) const HOT_SLOTS: usize = 6;
@@ -51,12 +51,34 @@ pub(super) struct Faults {
 }
 
 impl Faults {
+    /// What is left of them in a run that is gentle or not.
+    fn of_run(self, gentle: bool, reads: Reads) -> Self {
+        match gentle {
+            true if reads.replicas_fail => self.of_replicas(),
+            true => self.gentle(),
+            false => self,
+        }
+    }
+
     /// Slots move, and clients come and go.
     fn gentle(self) -> Self {
         Self {
             migration: 10,
             churn: self.churn,
             ..Self::default()
+        }
+    }
+
+    /// As [`Self::gentle`], and replicas come and go, and refuse.
+    fn of_replicas(self) -> Self {
+        Self {
+            kill: 3,
+            hang: 3,
+            freeze: 3,
+            restart: 3,
+            cut: 5,
+            refusals: 10,
+            ..self.gentle()
         }
     }
 
@@ -115,9 +137,8 @@ pub(super) struct Profile {
     pub(super) blocking: u32,
     /// In a hundred requests, how many subscribe, end subscriptions or publish.
     pub(super) pubsub: u32,
-    /// Which nodes answer reads, and whether a client is to see what it wrote.
-    pub(super) reads: ReadPolicy,
-    pub(super) own_writes: bool,
+    /// Which nodes answer reads, and what becomes of replicas.
+    pub(super) reads: Reads,
     /// The nodes are too old for CLIENT INFO.
     pub(super) old: bool,
     /// In a thousand steps, how many begin a spell in which time passes in ticks and the network keeps up: silence counts.
@@ -136,7 +157,7 @@ impl Profile {
         let (watches, blocking, private_links) = private_use(rng);
         let (pubsub, pubsub_output_bytes) = subscriptions(rng, watches);
         let databases = databases(rng, pubsub);
-        let (reads, own_writes) = reads(rng);
+        let reads = Reads::draw(rng);
         let mut weight = |most: u32| if rng.bool() { rng.u32(1..=most) } else { 0 };
         let faults = Faults {
             migration: weight(30),
@@ -154,24 +175,17 @@ impl Profile {
             nonsense: weight(1),
         };
         let gentle = rng.u32(..5) == 0;
-        let faults = if gentle { faults.gentle() } else { faults };
+        let reads = reads.with(gentle);
+        let faults = faults.of_run(gentle, reads);
         let tight = tight_limits(rng);
         let limits = if gentle {
-            Limits {
-                links_per_node: tight.links_per_node,
-                ..Limits::default()
-            }
+            gentle_limits(&tight, reads)
         } else {
-            tight
-        };
-        let limits = Limits {
-            private_links: if gentle {
-                Limits::default().private_links
-            } else {
-                private_links
-            },
-            pubsub_output_bytes: if gentle { LOTS } else { pubsub_output_bytes },
-            ..limits
+            Limits {
+                private_links,
+                pubsub_output_bytes,
+                ..tight
+            }
         };
         // A fence holds at one node under one address, for one protocol version.
         let late = rng.u32(..3) == 0;
@@ -198,7 +212,11 @@ impl Profile {
             patched: *pick(rng, &[0, 50, 100]),
             split: *pick(rng, &[0, 10, 40]),
             keyless: *pick(rng, &[0, 3, 10]),
-            session: session.max(if databases > 1 && !late { 10 } else { 0 }),
+            session: session.max(if (databases > 1 || reads.spread) && !late {
+                10
+            } else {
+                0
+            }),
             late,
             gentle,
             keys: *pick(rng, &[1, 2, 5, KEYS]),
@@ -211,19 +229,31 @@ impl Profile {
             blocking,
             pubsub,
             reads,
-            own_writes,
         }
     }
 }
 
-/// In a third of the runs replicas may answer. Not drawn from `rng` itself, so that the seeds of the others keep their meaning.
-fn reads(rng: &Rng) -> (ReadPolicy, bool) {
-    let mut rng = Rng::with_seed(rng.clone().u64(..) ^ 8);
-    if rng.u32(..3) > 0 {
-        return (ReadPolicy::Primary, false);
+impl Profile {
+    /// Whether clients may say RESET at any time: it would end what they watch, wait for or have subscribed to.
+    pub(super) const fn may_reset(&self) -> bool {
+        self.reads.spread && self.watches + self.blocking + self.pubsub == 0
     }
-    let (policy, _) = *pick(&mut rng, &ReadPolicy::ALL[1..]);
-    (policy, rng.bool())
+}
+
+/// Limits that are not met.
+fn gentle_limits(tight: &Limits, reads: Reads) -> Limits {
+    let usual = Limits::default();
+    Limits {
+        links_per_node: tight.links_per_node,
+        pubsub_output_bytes: LOTS,
+        // However often the connection of a read is cut.
+        max_resends: if reads.replicas_fail {
+            u8::MAX
+        } else {
+            usual.max_resends
+        },
+        ..usual
+    }
 }
 
 /// Limits that are met all the time.

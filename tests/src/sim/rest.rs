@@ -227,7 +227,7 @@ impl World {
         let shared = self.cluster.peers.len() * 2 * (self.profile.limits.links_per_node + bulk);
         let shared = shared * self.profile.databases;
         // Replicas have links of their own for reads.
-        let shared = if self.spreads_reads() {
+        let shared = if self.profile.reads.spread {
             shared * 2
         } else {
             shared

@@ -89,6 +89,7 @@ impl World {
         if let Some(snapshot) = snapshot {
             note!(self, "topology {}", snapshot.generation);
             self.disturb_messages();
+            self.note_open_slots(&snapshot);
             self.snapshot = Arc::new(snapshot);
             self.engine.set_snapshot(Arc::clone(&self.snapshot));
         }

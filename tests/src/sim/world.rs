@@ -78,7 +78,7 @@ impl World {
         let profile = Profile::draw(&mut rng);
         let engine = Engine::new(profile.limits.clone(), Upstream::default(), rng.u64(..));
         let mut world = Self {
-            cluster: Cluster::new(profile.shards, profile.old),
+            cluster: Cluster::new(profile.shards, profile.reads.replicas, profile.old),
             bus: Bus::default(),
             rng,
             engine,
@@ -89,7 +89,7 @@ impl World {
             connections: Vec::new(),
             given_up: Vec::new(),
             awake: 0,
-            heard: vec![0; profile.shards * 2],
+            heard: vec![0; profile.shards * (1 + profile.reads.replicas)],
             actions: VecDeque::new(),
             closed_in_use: 0,
             probes: 0,
@@ -109,8 +109,8 @@ impl World {
         for _ in 0..world.profile.clients {
             world.add_client();
         }
-        if world.spreads_reads() {
-            world.tell_of_replicas();
+        if world.profile.reads.spread {
+            world.settle_replicas();
         }
         world
     }
@@ -178,7 +178,7 @@ impl World {
         if self.profile.pubsub > 0 && self.rng.u32(..8) == 0 {
             return self.published_event();
         }
-        if self.spreads_reads() && self.rng.u32(..20) == 0 {
+        if self.profile.reads.spread && self.rng.u32(..20) == 0 {
             self.replicas_event();
             return Ok(());
         }
@@ -206,7 +206,9 @@ impl World {
         let session = self
             .engine
             .add_session(state, Rc::<TestEnvironment>::clone(&self.environment));
-        self.clients.push(Client::new(session, &mut self.model));
+        let reads = self.profile.reads.policy;
+        self.clients
+            .push(Client::new(session, reads, &mut self.model));
     }
 
     fn ask(&mut self) {
