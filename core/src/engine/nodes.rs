@@ -78,6 +78,8 @@ pub(crate) struct Node {
     pub(crate) reader: Option<Box<Standing>>,
     /// Of a primary: the replicas that may be read from in its place.
     pub(crate) readers: Vec<NodeKey>,
+    /// When slots last came to it from another shard: its replicas may not have their keys before.
+    pub(crate) gained_at: Timestamp,
     /// A primary in the proxy's own zone.
     pub(crate) near: bool,
     /// How long a question takes there, as those who watch replicas and their primaries have measured.
@@ -112,6 +114,7 @@ impl Node {
             primary: false,
             reader: None,
             readers: Vec::new(),
+            gained_at: Timestamp::ZERO,
             near: false,
             answers_in: Duration::ZERO,
             latency: Histogram::default(),

@@ -3,11 +3,14 @@
 //! A replica has an entry of its own among the nodes, apart from the one that it would have as a primary: the links to it are for
 //! reads only and say READONLY when they are opened, so that they must carry nothing else [E10].
 
+use std::sync::Arc;
+
 use super::Engine;
 use super::keys::NodeKey;
 use super::nodes::{Node, Nodes};
+use crate::slot::{SLOT_COUNT, Slot};
 use crate::time::Timestamp;
-use crate::topology::{Address, NodeId, Readers};
+use crate::topology::{Address, NodeId, Readers, Snapshot};
 
 /// What is known of a replica that is read from.
 #[derive(Debug)]
@@ -37,6 +40,35 @@ impl Engine {
         self.retire_links();
         self.run_pending();
         self.forget_nodes();
+    }
+}
+
+impl Engine {
+    /// A new topology has taken the place of `before`. What a primary has got from another shard, its replicas need not have yet: keys that
+    /// were always there would be missing. One that was promoted has brought along what it owns.
+    pub(super) fn note_gains(&mut self, before: &Snapshot) {
+        if self.nodes.iter().all(|(_, node)| node.readers.is_empty()) {
+            return;
+        }
+        let after = Arc::clone(&self.snapshot);
+        let mut known = None;
+        for slot in (0..SLOT_COUNT).filter_map(Slot::new) {
+            let (Some(from), Some(to)) = (before.shard_of(slot), after.shard_of(slot)) else {
+                continue;
+            };
+            if known.replace((from, to)) == Some((from, to)) {
+                continue;
+            }
+            let (from, to) = (before.primary(from), after.primary(to));
+            let earlier = before.index_of(&to.id).map(|index| before.node(index));
+            let is_promoted = earlier.is_some_and(|it| it.primary_id.as_ref() == Some(&from.id));
+            if from.id != to.id
+                && !is_promoted
+                && let Some(owner) = self.nodes.owner(&after, slot)
+            {
+                self.nodes[owner].gained_at = self.now;
+            }
+        }
     }
 }
 

@@ -120,6 +120,7 @@ impl Engine {
             true => self.moment_after(state.wrote_at),
             false => Timestamp::ZERO,
         };
+        let since = since.max(self.nodes[owner].gained_at);
         let mut best: Option<(bool, u64, Source)> = None;
         let mut is_behind = false;
         let mut offer = |near: bool, rank: u64, source: Source| {

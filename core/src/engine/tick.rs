@@ -77,7 +77,8 @@ impl Engine {
         let primaries = self.nodes.primaries().to_vec();
         self.nodes.adopt(&snapshot);
         self.nodes.assign_readers();
-        self.snapshot = snapshot;
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        self.note_gains(&before);
         self.note_replaced(&primaries);
         self.note_demotions(&blocked);
         self.break_moved_watches();

@@ -262,3 +262,18 @@ fn a_replica_that_nobody_watches_any_more_is_not_read_from() {
     driver.send(client, "GET k");
     assert_eq!(driver.requests(owner), ["GET k"]);
 }
+
+#[test]
+fn a_slot_that_has_moved_is_read_at_its_new_owner_until_the_replicas_there_have_its_keys() {
+    let (mut driver, owner) = driver_with(0);
+    let other = if owner == 7000 { 7001 } else { 7000 };
+    driver.set_readers(&only(vec![reader(other, 1)]));
+    driver.pass(Duration::from_millis(100));
+    driver.adopt(2, &[("k", other)]);
+    let client = reading(&mut driver, ReadPolicy::Replica);
+    driver.send(client, "GET k");
+    assert_eq!(driver.requests(other), ["GET k"]);
+    driver.set_readers(&only(vec![reader(other, 1)]));
+    driver.send(client, "GET k");
+    assert_eq!(asked(&driver, replica_of(other, 1)), ["GET k"]);
+}
