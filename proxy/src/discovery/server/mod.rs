@@ -25,8 +25,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use slotway_core::slot::{SLOT_COUNT, Slot};
+use slotway_core::topology::sentinel::Choice;
 use slotway_core::topology::{
-    Address, Hint, Node, NodeState, RefreshReason, Role, Snapshot, SnapshotBuilder, TooManyNodes,
+    Address, AddressMap, Hint, Node, NodeState, RefreshReason, Role, Snapshot, SnapshotBuilder,
+    TooManyNodes,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
@@ -301,11 +303,11 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     /// Has nobody use the server in use any more if enough Sentinels name another one.
     fn leave_replaced(&self) {
         let current = self.snapshot.load();
-        let (Some(in_use), Some(named)) = (current.nodes().first(), self.whereabouts.named())
+        let (Some(in_use), Some(choice)) = (current.nodes().first(), self.whereabouts.choice())
         else {
             return;
         };
-        if self.settings.address_map.apply(named.clone()) != in_use.address {
+        if is_replaced(in_use, choice, &self.settings.address_map) {
             self.leave(
                 "the Sentinels name another primary, which cannot be written to yet: clients wait",
             );
@@ -318,7 +320,8 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         let Some(in_use) = current.nodes().first() else {
             return;
         };
-        let named = self.whereabouts.named().map(ToString::to_string);
+        let choice = self.whereabouts.choice();
+        let named = choice.map(|choice| choice.primary.to_string());
         tracing::warn!(left = %in_use.address, named, "{why}");
         let empty = SnapshotBuilder::new().build(current.generation + 1);
         self.publish(Arc::new(empty));
@@ -371,6 +374,13 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             }
         }
     }
+}
+
+/// Whether the Sentinels' choice is another server than the one in use: neither where that is, nor that process by another name [N19].
+fn is_replaced(in_use: &Node, choice: &Choice, map: &AddressMap) -> bool {
+    let is_process = |run_id: &String| in_use.id.as_str() == run_id;
+    map.apply(choice.primary.clone()) != in_use.address
+        && !choice.run_id.as_ref().is_some_and(is_process)
 }
 
 /// Which of these to use: the one in use, at the address in use if it has several. In what order a name server gives them changes
@@ -430,5 +440,26 @@ mod tests {
         assert_eq!(best(&[a.clone(), b.clone()], in_use), 0);
         assert_eq!(best(&[other.clone(), b.clone()], in_use), 1);
         assert_eq!(best(&[other, b], None), 0);
+    }
+
+    #[test]
+    fn a_server_that_is_called_otherwise_is_not_replaced_n19() {
+        let in_use = server("10.0.0.1:1", "x");
+        let is_replaced = |primary: &str, run_id: Option<&str>| {
+            let choice = Choice {
+                primary: primary.parse().unwrap(),
+                run_id: run_id.map(str::to_owned),
+                config_epoch: 1,
+                votes: 2,
+                is_quorum: true,
+            };
+            is_replaced(&in_use, &choice, &AddressMap::default())
+        };
+        assert!(!is_replaced("server-1:1", Some("x")));
+        assert!(!is_replaced("10.0.0.1:1", None));
+        // Started anew there: it may be full of what it was written before.
+        assert!(!is_replaced("10.0.0.1:1", Some("y")));
+        assert!(is_replaced("server-2:1", Some("y")));
+        assert!(is_replaced("server-2:1", None));
     }
 }
