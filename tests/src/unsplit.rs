@@ -4,7 +4,12 @@ use crate::node::Node;
 use crate::proxy::Proxy;
 use crate::servers::Version;
 use crate::service::{SERVICE, Service};
-use anyhow::{Context, Result};
+use crate::wait::wait_until;
+use anyhow::{Context, Result, bail};
+use std::time::Duration;
+
+/// So long may the proxy take to follow.
+const SWITCH: Duration = Duration::from_secs(5);
 
 /// One server, or a primary that Sentinels watch, and a proxy in front of it.
 #[derive(Debug)]
@@ -54,20 +59,24 @@ impl Unsplit {
         }
     }
 
-    /// `SENTINEL FAILOVER`, when the replica has all that the primary has; until all Sentinels name the other one.
+    /// `SENTINEL FAILOVER`, when the replica has all that the primary has; until the proxy writes to that one.
     ///
     /// # Errors
     /// If nobody watches the server, or that does not happen in time.
     pub fn fail_over(&self) -> Result<()> {
         let Servers::Watched(service) = &self.servers else {
-            anyhow::bail!("nobody watches it");
+            bail!("nobody watches it");
         };
-        // What is written between the promotion and the moment when the Sentinels tell of it is lost [N16]; not what was before.
+        // The former primary does not hand over: what it takes between the promotion and the moment when the proxy hears of that is lost
+        // [N16]; not what is written before.
         service.wait_replicated()?;
         let sentinel = service.sentinels().first().context("no Sentinel")?;
         let mut sentinel = sentinel.conn()?;
         sentinel.must(&format!("SENTINEL FAILOVER {SERVICE}"))?;
-        service.wait_switched(0)?;
-        Ok(())
+        let new = service.wait_switched(0)?;
+        let new = service.nodes().get(new).context("no server")?.address();
+        wait_until(SWITCH, "the proxy writes to the new primary", || {
+            Ok(self.proxy.get("/topology")?.body.contains(&new.to_string()))
+        })
     }
 }
