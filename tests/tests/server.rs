@@ -1,5 +1,5 @@
-//! The proxy in front of one server that is no cluster: no command is split or refused for its keys' slots, and the proxy follows
-//! when the server is started anew, or another one takes its place. What single commands answer is compared with a server in
+//! The proxy in front of one server that is no cluster: it follows when the server is started anew, or another one takes its place. That
+//! no command is split or refused for its keys' slots is in `unsplit.rs`, what single commands answer is compared with a server in
 //! `differential.rs`. Numbers in brackets are the rules of the contract.
 
 use anyhow::{Result, ensure};
