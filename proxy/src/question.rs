@@ -39,6 +39,12 @@ impl Questioner {
         })
     }
 
+    /// Where it leads, whatever name it was opened by.
+    pub(crate) fn peer(&self) -> io::Result<Address> {
+        let peer = self.stream.peer_addr()?;
+        Ok(Address::new(&peer.ip().to_string(), peer.port()))
+    }
+
     /// Logs in, if there is a password. `AUTH` is a question of its own: a batch could lose the reply of a failing one.
     pub(crate) async fn log_in(
         &mut self,

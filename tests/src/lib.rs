@@ -42,6 +42,7 @@ mod servers;
 mod service;
 mod shared;
 pub mod sim;
+mod unsplit;
 mod wait;
 
 pub use case::{case, case_dir};
@@ -61,7 +62,8 @@ pub use resp::{Parsed, Reply, encode, parse_reply};
 pub use scene::Scene;
 pub use scripted::{Action, NodeView, Request, ScriptedCluster};
 pub use servers::{Version, repository_root, tool};
-pub use service::{SERVICE, Sentinel, Service, ServiceOptions};
+pub use service::{SERVICE, Sentinel, Service, ServiceOptions, name_of};
+pub use unsplit::Unsplit;
 pub use wait::{wait_some, wait_until};
 
 use std::cell::RefCell;

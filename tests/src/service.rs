@@ -11,7 +11,7 @@ use crate::wait::{wait_some, wait_until};
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 use std::fmt::Write as _;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +24,15 @@ const DOWN_AFTER_MS: u32 = 1_000;
 /// The name under which the Sentinels watch the primary.
 pub const SERVICE: &str = "front";
 
+/// A name of the host at this address that no name server is needed for: it has to be looked up like any other, and every C library
+/// knows that the number in hexadecimal digits is one.
+#[must_use]
+pub fn name_of(address: SocketAddrV4) -> String {
+    let [first, rest @ ..] = address.ip().octets();
+    let rest = rest.map(|part| part.to_string()).join(".");
+    format!("0x{first:x}.{rest}")
+}
+
 /// How a service is started.
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
@@ -32,6 +41,7 @@ pub struct ServiceOptions {
     sentinels: usize,
     password: Option<String>,
     sentinel_password: Option<String>,
+    by_name: bool,
 }
 
 impl ServiceOptions {
@@ -63,6 +73,22 @@ impl ServiceOptions {
         self
     }
 
+    /// Servers and Sentinels name each other by [`name_of`] their hosts, which the Sentinels look up, and tell others.
+    #[must_use]
+    pub fn by_name(mut self) -> Self {
+        self.by_name = true;
+        self
+    }
+
+    /// How servers and Sentinels call a host.
+    fn host(&self, address: SocketAddrV4) -> String {
+        if self.by_name {
+            name_of(address)
+        } else {
+            address.ip().to_string()
+        }
+    }
+
     /// Starts everything and waits until every Sentinel knows every other one and every replica, and these have the data.
     ///
     /// # Errors
@@ -79,14 +105,22 @@ impl ServiceOptions {
         }
         let quorum = self.sentinels / 2 + 1;
         let watched = nodes.first().context("no primary")?.address();
-        let sentinels: Result<Vec<Sentinel>> = (0..self.sentinels)
-            .map(|_| Sentinel::start(&self, watched, quorum))
-            .collect();
-        let service = Service {
+        let mut service = Service {
             nodes,
-            sentinels: sentinels?,
+            sentinels: Vec::new(),
             options: self,
         };
+        // A Sentinel asks a replica when it first hears of it, and the next time after ten seconds.
+        for replica in 1..service.nodes.len() {
+            wait_until(DEADLINE, "the replica has its link", || {
+                let info = service.conn(replica)?.must("INFO replication")?;
+                Ok(info.text()?.contains("master_link_status:up"))
+            })?;
+        }
+        for _ in 0..service.options.sentinels {
+            let sentinel = Sentinel::start(&service.options, watched, quorum)?;
+            service.sentinels.push(sentinel);
+        }
         service.settle()?;
         Ok(service)
     }
@@ -100,9 +134,10 @@ impl ServiceOptions {
         }
         // Connections go out from 127.0.0.1, which would be taken for where it is.
         let address = next_address()?;
-        set("replica-announce-ip", &address.ip().to_string());
+        set("replica-announce-ip", &self.host(address));
         if let Some(primary) = primary {
-            set("replicaof", &format!("{} {}", primary.ip(), primary.port()));
+            let host = self.host(primary);
+            set("replicaof", &format!("{host} {}", primary.port()));
         }
         Node::launch(NodeOptions {
             version: self.version,
@@ -133,6 +168,7 @@ impl Service {
             sentinels: 3,
             password: None,
             sentinel_password: None,
+            by_name: false,
         }
     }
 
@@ -222,6 +258,27 @@ impl Service {
         Ok(())
     }
 
+    /// Waits until the replicas have what the first server, their primary, was written up to now.
+    ///
+    /// # Errors
+    /// If that does not happen in time.
+    pub fn wait_replicated(&self) -> Result<()> {
+        let offset = |node: usize| {
+            let reply = self.conn(node)?.must("ROLE")?;
+            let items = reply.items()?;
+            // Of a primary it is the second item, of a replica the last.
+            let place = if node == 0 { 1 } else { 4 };
+            items.get(place).context("no offset")?.int()
+        };
+        let written = offset(0)?;
+        for replica in 1..self.nodes.len() {
+            wait_until(DEADLINE, "the replica has what was written", || {
+                Ok(offset(replica)? >= written)
+            })?;
+        }
+        Ok(())
+    }
+
     /// What a server says of itself: `master` or `slave`.
     ///
     /// # Errors
@@ -256,6 +313,14 @@ impl Service {
         })
     }
 
+    /// What the configuration of a proxy in front of it has to say.
+    #[must_use]
+    pub fn config(&self) -> String {
+        let seeds: Vec<String> = self.seeds().iter().map(|at| format!("'{at}'")).collect();
+        let seeds = seeds.join(", ");
+        format!("upstream.sentinels = [{seeds}]\nupstream.sentinel_service = '{SERVICE}'\n")
+    }
+
     /// Addresses of the Sentinels as a list for the configuration.
     #[must_use]
     pub fn seeds(&self) -> Vec<SocketAddrV4> {
@@ -282,15 +347,18 @@ impl Sentinel {
             password: options.sentinel_password.clone(),
             process: None,
         };
+        let names = if options.by_name { "yes" } else { "no" };
         let mut file = format!(
-            "port {port}\nbind {host}\nprotected-mode no\n\
-             sentinel monitor {SERVICE} {ip} {watched_port} {quorum}\n\
+            "port {port}\nbind {ip}\nprotected-mode no\n\
+             sentinel resolve-hostnames {names}\nsentinel announce-hostnames {names}\n\
+             sentinel monitor {SERVICE} {watched_host} {watched_port} {quorum}\n\
              sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}\n\
              sentinel failover-timeout {SERVICE} 5000\n\
              sentinel announce-ip {host}\n",
             port = sentinel.address.port(),
-            host = sentinel.address.ip(),
-            ip = watched.ip(),
+            ip = sentinel.address.ip(),
+            host = options.host(sentinel.address),
+            watched_host = options.host(watched),
             watched_port = watched.port(),
         );
         if let Some(password) = &options.password {
@@ -340,7 +408,12 @@ impl Sentinel {
     /// If it does not answer.
     pub fn primary(&self) -> Result<SocketAddrV4> {
         let question = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {SERVICE}");
-        Ok(self.conn()?.must(&question)?.texts()?.join(":").parse()?)
+        let named = self.conn()?.must(&question)?.texts()?.join(":");
+        let found = named.to_socket_addrs()?.find_map(|address| match address {
+            SocketAddr::V4(address) => Some(address),
+            SocketAddr::V6(_) => None,
+        });
+        found.with_context(|| format!("{named} has no address"))
     }
 
     /// `kill -9`.

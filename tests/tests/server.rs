@@ -1,17 +1,14 @@
-//! The proxy in front of one server that is no cluster: no command is split or refused for its keys' slots, and the proxy follows
-//! when the server is started anew, or another one takes its place. What single commands answer is compared with a server in
+//! The proxy in front of one server that is no cluster: it follows when the server is started anew, or another one takes its place. That
+//! no command is split or refused for its keys' slots is in `unsplit.rs`, what single commands answer is compared with a server in
 //! `differential.rs`. Numbers in brackets are the rules of the contract.
 
 use anyhow::{Result, ensure};
-use harness::{Conn, FaultProxy, Node, NodeOptions, Proxy, ProxyOptions, Reply, Version};
+use harness::{Conn, FaultProxy, Node, NodeOptions, Proxy, ProxyOptions, Version};
 use harness::{Load, LoadOptions, next_address, wait_until};
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 harness::on_full_matrix!(
-    commands_over_many_slots_are_one_h7,
-    transactions_and_watches_over_many_slots,
-    blocking_and_subscribing_over_many_slots,
     a_scan_has_the_cursors_of_the_server,
     scripts_are_cured_and_flushed,
     a_load_over_all_slots_is_flawless,
@@ -71,112 +68,6 @@ fn write_when_possible(conn: &mut Conn, key: &str) -> Result<Duration> {
         Ok(conn.line(&format!("SET {key} v"))?.is_ok())
     })?;
     Ok(started.elapsed())
-}
-
-/// Keys of many slots in one command: the server executes it whole, in its own way.
-fn commands_over_many_slots_are_one_h7(version: Version) -> Result<()> {
-    let server = Node::standalone(version)?;
-    let proxy = in_front_of(server.address()).start()?;
-    let mut conn = proxy.conn()?;
-    ensure!(conn.must("MSET a 1 b 2 c 3")?.is_ok());
-    assert_eq!(conn.must("MGET a b c")?.texts()?, ["1", "2", "3"]);
-    assert_eq!((server.calls("mset")?, server.calls("mget")?), (1, 1));
-    assert_eq!(conn.must("MSETNX d 1 a 9")?.int()?, 0);
-    conn.must("SADD s1 x y")?;
-    conn.must("SADD s2 z")?;
-    assert_eq!(conn.must("SUNIONSTORE all s1 s2")?.int()?, 3);
-    ensure!(conn.must("RENAME all other")?.is_ok());
-    let script = "return redis.call('INCRBY', KEYS[1], redis.call('GET', KEYS[2]))";
-    let reply = conn.call(&["EVAL", script, "2", "a", "b"])?;
-    assert_eq!(reply.int()?, 3);
-    conn.must("RPUSH list a b")?;
-    let sorted = conn.must("SORT list BY * GET *")?;
-    assert_eq!(sorted.texts()?, ["2", "3"]);
-    assert_eq!(conn.must("DEL a b c s1 s2 other list")?.int()?, 7);
-    assert_eq!(server.calls("del")?, 1);
-    assert_eq!(conn.must("DBSIZE")?.int()?, 0);
-    let missing = conn.line("CLUSTER COUNTKEYSINSLOT 1")?;
-    ensure!(
-        missing.error().is_some_and(|text| text.contains("proxy: ")),
-        "{missing:?}"
-    );
-    let shards = conn.must("CLUSTER SLOTS")?;
-    assert_eq!(shards.items()?.len(), 1, "the emulation is as before");
-    // What is over one connection stays in order, whatever the slots.
-    let commands: Vec<Vec<String>> = (0..500)
-        .flat_map(|n| {
-            [
-                vec![
-                    "MSET".to_owned(),
-                    "x".to_owned(),
-                    n.to_string(),
-                    "y".to_owned(),
-                    n.to_string(),
-                ],
-                vec!["GET".to_owned(), "y".to_owned()],
-            ]
-        })
-        .collect();
-    for (n, pair) in conn.pipeline(&commands)?.chunks(2).enumerate() {
-        assert_eq!(pair[1].text()?, n.to_string());
-    }
-    Ok(())
-}
-
-fn transactions_and_watches_over_many_slots(version: Version) -> Result<()> {
-    let server = Node::standalone(version)?;
-    let proxy = in_front_of(server.address()).start()?;
-    let (mut conn, mut other) = (proxy.conn()?, proxy.conn()?);
-    for command in [
-        "MULTI", "SET a 1", "SET b 2", "MGET a b", "DBSIZE", "KEYS ?",
-    ] {
-        conn.must(command)?;
-    }
-    let reply = conn.must("EXEC")?;
-    let items = reply.items()?;
-    assert_eq!(items.len(), 5);
-    assert_eq!(items[2].texts()?, ["1", "2"]);
-    assert_eq!(items[3].int()?, 2);
-    assert_eq!(items[4].items()?.len(), 2);
-    for (changed, is_executed) in [("unwatched", true), ("b", false)] {
-        conn.must("WATCH a")?;
-        conn.must("WATCH b c")?;
-        other.must(&format!("SET {changed} 9"))?;
-        conn.must("MULTI")?;
-        conn.must("SET d 1")?;
-        let reply = conn.must("EXEC")?;
-        let executed = matches!(&reply, Reply::Array(items) if items.len() == 1);
-        ensure!(executed == is_executed, "{changed}: {reply:?}");
-    }
-    Ok(())
-}
-
-fn blocking_and_subscribing_over_many_slots(version: Version) -> Result<()> {
-    let server = Node::standalone(version)?;
-    server.must("CONFIG SET notify-keyspace-events KEA")?;
-    let proxy = in_front_of(server.address()).start()?;
-    let (mut conn, mut other) = (proxy.conn()?, proxy.conn()?);
-    conn.send(&["BLPOP", "a", "b", "c", "10"])?;
-    wait_until(Duration::from_secs(5), "the client waits", || {
-        Ok(server.info("clients", "blocked_clients")? == "1")
-    })?;
-    other.must("RPUSH c x")?;
-    assert_eq!(conn.read()?.texts()?, ["c", "x"]);
-    for channel in ["SSUBSCRIBE one two three", "PSUBSCRIBE __keyspace@0__:*"] {
-        let words: Vec<&str> = channel.split(' ').collect();
-        conn.send(&words)?;
-        conn.read_many(words.len() - 1)?;
-    }
-    other.must("SPUBLISH two m")?;
-    assert_eq!(conn.read()?.texts()?, ["smessage", "two", "m"]);
-    other.must("SET key v")?;
-    let message = conn.read()?;
-    assert_eq!(message.items()?[3].text()?, "set");
-    ensure!(
-        !conn.has_reply_within(Duration::from_millis(200))?,
-        "the notification came twice"
-    );
-    Ok(())
 }
 
 fn a_scan_has_the_cursors_of_the_server(version: Version) -> Result<()> {

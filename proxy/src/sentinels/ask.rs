@@ -117,14 +117,15 @@ async fn ask_patiently(from: Address, settings: &SentinelSettings) -> Result<Sai
         _ => b"",
     };
     let report = parse_primary(&state, &address, is_tilted(info)).map_err(problem)?;
-    if is_out_of_reach(&report.primary, &from) {
+    let peer = link.peer().map_err(lost)?;
+    if is_out_of_reach(&report.primary, &peer) {
         let primary = report.primary;
         return Err(AskError::OutOfReach { from, primary });
     }
     let run_id = run_id(info).map(<[u8]>::to_vec);
     let mut sentinels = parse_sentinels(&sentinels).map_err(problem)?;
     // One on loopback would be another Sentinel here, or nobody.
-    sentinels.retain(|sentinel| !is_out_of_reach(sentinel, &from));
+    sentinels.retain(|sentinel| !is_out_of_reach(sentinel, &peer));
     Ok(Said {
         from,
         run_id,

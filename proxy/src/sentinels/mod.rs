@@ -142,7 +142,7 @@ impl Sentinels {
             asked,
             trouble,
         })?;
-        let is_believed = |said: &&Said| said.report.primary == choice.primary;
+        let is_believed = |said: &&Said| said.report.names(&choice);
         self.learned.clear();
         for said in said.iter().filter(is_believed) {
             self.learn(&said.sentinels);
@@ -159,15 +159,16 @@ impl Sentinels {
     /// Asks these, and asks again if one of them has news while others are waited for: what it said before is old then.
     async fn ask(&self, addresses: &[Address], terms: &mut Terms) -> (Vec<Said>, Option<String>) {
         let configured = terms.configured;
+        let seeds = self.seeds();
         for _ in 0..RESTARTS_MAX {
             terms.configured = configured;
             tokio::select! {
-                heard = hear(self.questions(addresses), addresses, terms) => return heard,
+                heard = hear(self.questions(addresses), addresses, &seeds, terms) => return heard,
                 () = self.event() => {}
             }
         }
         terms.configured = configured;
-        hear(self.questions(addresses), addresses, terms).await
+        hear(self.questions(addresses), addresses, &seeds, terms).await
     }
 
     fn questions(&self, addresses: &[Address]) -> JoinSet<Result<Said, AskError>> {
@@ -177,12 +178,18 @@ impl Sentinels {
         questions.collect()
     }
 
+    /// Where those are that the operator has named.
+    fn seeds(&self) -> Vec<Address> {
+        let meant = |seed| match self.resolved.get(seed) {
+            Some(addresses) => addresses.clone(),
+            None => vec![seed.clone()],
+        };
+        self.settings.seeds.iter().flat_map(meant).collect()
+    }
+
     /// Who is asked: those named by the operator, and those learned.
     fn addresses(&self) -> Vec<Address> {
-        let seeds = self.settings.seeds.iter().flat_map(|seed| {
-            let meant = self.resolved.get(seed);
-            meant.map_or_else(|| vec![seed.clone()], Clone::clone)
-        });
+        let seeds = self.seeds().into_iter();
         let mut addresses: Vec<Address> = Vec::new();
         for address in seeds.chain(self.learned.iter().cloned()) {
             if !addresses.contains(&address) && addresses.len() < SENTINELS_MAX {
@@ -262,6 +269,7 @@ impl Sentinels {
 async fn hear(
     mut questions: JoinSet<Result<Said, AskError>>,
     addresses: &[Address],
+    seeds: &[Address],
     terms: &mut Terms,
 ) -> (Vec<Said>, Option<String>) {
     let mut said: Vec<Said> = Vec::new();
@@ -278,10 +286,13 @@ async fn hear(
         };
         match next.await {
             Some(Ok(Ok(answer))) => {
-                let is_known = |other: &Said| other.run_id == answer.run_id;
-                if answer.run_id.is_some() && said.iter().any(is_known) {
-                    // Named twice by the operator, or by others under another address: there are fewer than it seemed.
-                    terms.configured = terms.configured.saturating_sub(1);
+                let is_known = |other: &&Said| other.run_id == answer.run_id;
+                let known = said.iter().find(is_known);
+                if let (Some(known), true) = (known, answer.run_id.is_some()) {
+                    // Named twice by the operator there are fewer than it seemed; not so if others have another name for it [N19].
+                    if seeds.contains(&known.from) && seeds.contains(&answer.from) {
+                        terms.configured = terms.configured.saturating_sub(1);
+                    }
                 } else {
                     said.push(answer);
                 }
@@ -306,9 +317,42 @@ fn reports(said: &[Said]) -> Vec<Report> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, ready};
 
     use super::*;
+
+    /// Three that the operator has named, the first of which has another name among the Sentinels: there are three nevertheless.
+    #[tokio::test]
+    async fn a_second_name_makes_the_sentinels_no_fewer_n19() {
+        let at = |text: &str| text.parse::<Address>().unwrap();
+        let seeds = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(at);
+        for (second, fewer) in [("sentinel-1:1", 0), ("10.0.0.2:1", 1)] {
+            let said = |from| Said {
+                from,
+                run_id: Some(b"x".to_vec()),
+                report: Report {
+                    primary: at("10.0.0.9:1"),
+                    run_id: None,
+                    config_epoch: 1,
+                    sentinels: 1,
+                    tilted: false,
+                },
+                sentinels: Vec::new(),
+            };
+            let mut terms = Terms {
+                configured: seeds.len(),
+                ..Terms::default()
+            };
+            let addresses = [seeds[0].clone(), at(second)];
+            let mut questions = JoinSet::new();
+            for address in addresses.clone() {
+                questions.spawn(ready(Ok(said(address))));
+            }
+            let (heard, _) = hear(questions, &addresses, &seeds, &mut terms).await;
+            assert_eq!(heard.len(), 1);
+            assert_eq!(terms.configured, seeds.len() - fewer);
+        }
+    }
 
     /// The look-up of a round before hangs: this one does not wait for it, as it would in every round of a switch.
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! The programs are in `tests/clients`, those of the Rust libraries here; `scripts/fetch-clients.sh` installs the libraries
 //! below `.tools/clients`.
 
+mod frameworks;
 mod fred;
 mod offer;
 mod programs;
@@ -11,8 +12,9 @@ mod redis_rs_async;
 mod rust;
 
 use anyhow::Result;
+use frameworks::{Framework, run_on_sentinels, run_over_a_failover, run_unsplit};
 use harness::Version;
-use programs::{Check, Framework, Library, Straight};
+use programs::{Check, Library, Straight};
 
 harness::on_full_matrix!(
     redis_py,
@@ -37,6 +39,13 @@ harness::on_full_matrix!(
     node_redis_by_sentinel_n27,
     php_redis_by_sentinel_n27,
     ruby_redis_by_sentinel_n27,
+    celery_on_sentinels,
+    rq_on_sentinels,
+    bullmq_on_sentinels,
+    celery_over_a_failover,
+    bullmq_over_a_failover,
+    sidekiq,
+    laravel,
 );
 harness::on_release!(redis_8_2, Redis82, redis_py_cache);
 
@@ -125,6 +134,36 @@ fn bullmq(version: Version) -> Result<()> {
         prefix: "{bull}",
     }
     .run(version)
+}
+
+fn celery_on_sentinels(version: Version) -> Result<()> {
+    run_on_sentinels(&Library::python("celery"), "celery_check.py", version)
+}
+
+fn rq_on_sentinels(version: Version) -> Result<()> {
+    run_on_sentinels(&Library::python("rq"), "rq_check.py", version)
+}
+
+fn bullmq_on_sentinels(version: Version) -> Result<()> {
+    run_on_sentinels(&Library::node("bullmq"), "bullmq.mjs", version)
+}
+
+fn celery_over_a_failover(version: Version) -> Result<()> {
+    run_over_a_failover(&Library::python("celery"), "celery_failover.py", version)
+}
+
+fn bullmq_over_a_failover(version: Version) -> Result<()> {
+    run_over_a_failover(&Library::node("bullmq"), "bullmq-failover.mjs", version)
+}
+
+/// What Sidekiq does to the server, by the library it is built on.
+fn sidekiq(version: Version) -> Result<()> {
+    run_unsplit(&Library::ruby("ruby-redis"), "sidekiq.rb", version)
+}
+
+/// What the queues, the cache and the sessions of Laravel do to the server, by the library it is built on.
+fn laravel(version: Version) -> Result<()> {
+    run_unsplit(&Library::php("php-redis"), "laravel.php", version)
 }
 
 fn ioredis_5(version: Version) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Clients in other languages: how their programs are run, through the proxy and straight at servers.
 
-use crate::offer::{Offer, proxy_lacks_any, proxy_offers};
+use crate::offer::{Offer, proxy_lacks_any};
 use anyhow::{Context, Result, ensure};
 use harness::{Cluster, Node, Process, Proxy, Version};
 use harness::{case_dir, next_address, repository_root, tool};
@@ -135,7 +135,7 @@ impl Library {
     }
 
     /// False if the library could not be installed on this machine and that is no fault; in CI it is one.
-    fn is_installed(&self) -> Result<bool> {
+    pub(crate) fn is_installed(&self) -> Result<bool> {
         let path = tools().join("clients/missing");
         let missing =
             std::fs::read_to_string(path).context("run scripts/fetch-clients.sh first")?;
@@ -151,7 +151,7 @@ impl Library {
     }
 
     /// Runs one program to its end: it must succeed, in time, and say nothing.
-    fn program(
+    pub(crate) fn program(
         &self,
         script: &str,
         address: SocketAddrV4,
@@ -199,42 +199,6 @@ impl Library {
             ),
             ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
         ]
-    }
-}
-
-/// A framework for background jobs, which uses keys as it likes: many in one command, script or transaction.
-pub(crate) struct Framework {
-    pub(crate) library: Library,
-    pub(crate) script: &'static str,
-    /// The families it cannot do without
-    pub(crate) needs: &'static [&'static str],
-    /// The prefix with a hash tag that puts all its keys into one slot: it makes it work on a cluster
-    pub(crate) prefix: &'static str,
-}
-
-impl Framework {
-    /// Runs the program on a server of its own as it comes, and with its prefix on a cluster, both by the proxy as soon as that
-    /// offers what the framework needs. A cluster of one primary has the rule of slots and no redirections.
-    pub(crate) fn run(&self, version: Version) -> Result<()> {
-        if !self.library.is_installed()? {
-            return Ok(());
-        }
-        let server = Node::standalone(version)?;
-        self.program(server.address(), "", Offer::SERVER)?;
-        if proxy_offers(self.needs) {
-            server.must("FLUSHALL")?;
-            let proxy = Proxy::with_server(&server.address().to_string()).start()?;
-            self.program(proxy.address(), "", Offer::SERVER)?;
-            let cluster = Cluster::new(version).replicas(0).start()?;
-            let proxy = Proxy::new(&cluster).start()?;
-            return self.program(proxy.address(), self.prefix, Offer::PROXY);
-        }
-        let cluster = Cluster::new(version).primaries(1).replicas(0).start()?;
-        self.program(cluster.nodes()[0].address(), self.prefix, Offer::CLUSTER)
-    }
-
-    fn program(&self, address: SocketAddrV4, prefix: &str, offer: Offer) -> Result<()> {
-        self.library.program(self.script, address, &[prefix], offer)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which primary enough Sentinels agree on [N12].
 
 use super::super::Address;
-use super::Report;
+use super::{Report, is_one_server};
 
 /// The primary that the Sentinels name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,8 @@ pub struct Terms {
     pub current_epoch: u64,
 }
 
-/// The address that enough of `reports`, one of each Sentinel that answered, name in the newest configuration for which that is so.
+/// The server that enough of `reports`, one of each Sentinel that answered, name in the newest configuration for which that is so; of
+/// several names and addresses of it [N19] the one that most of them give.
 ///
 /// While fewer answer than have to agree, all of them are enough for what is not older than the configuration in use: no more than
 /// a failover does an outage of the Sentinels stop the service.
@@ -69,8 +70,16 @@ pub fn choose(reports: &[Report], terms: Terms) -> Result<Choice, NoChoice> {
     let needed = wanted.min(counted.len());
     let votes_of = |report: &Report| {
         let same = |other: &&&Report| {
-            other.primary == report.primary && other.config_epoch == report.config_epoch
+            other.config_epoch == report.config_epoch
+                && is_one_server(
+                    (&other.primary, other.run_id.as_deref()),
+                    (&report.primary, report.run_id.as_deref()),
+                )
         };
+        counted.iter().filter(same).count()
+    };
+    let called_so = |report: &Report| {
+        let same = |other: &&&Report| other.primary == report.primary;
         counted.iter().filter(same).count()
     };
     let agreed = counted.iter().map(|report| votes_of(report)).max();
@@ -84,6 +93,7 @@ pub fn choose(reports: &[Report], terms: Terms) -> Result<Choice, NoChoice> {
             (
                 report.config_epoch,
                 votes_of(report),
+                called_so(report),
                 report.run_id.is_some(),
             )
         });

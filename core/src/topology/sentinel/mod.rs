@@ -32,3 +32,20 @@ pub struct Report {
     /// The Sentinel trusts neither its clock nor what it knows [N26].
     pub tilted: bool,
 }
+
+/// Whether two words of Sentinels are about one server. One that has a name and an address may be called by either: it is the same
+/// process [N19].
+fn is_one_server(a: (&Address, Option<&str>), b: (&Address, Option<&str>)) -> bool {
+    a.0 == b.0 || (a.1.is_some() && a.1 == b.1)
+}
+
+impl Report {
+    /// Whether this is about the server that was chosen.
+    #[must_use]
+    pub fn names(&self, choice: &Choice) -> bool {
+        is_one_server(
+            (&self.primary, self.run_id.as_deref()),
+            (&choice.primary, choice.run_id.as_deref()),
+        )
+    }
+}

@@ -136,6 +136,37 @@ fn n19_names_and_maps_are_understood() {
 }
 
 #[test]
+fn n19_a_name_and_an_address_are_one_server_if_the_process_is_one() {
+    let called = |primary: &str, run_id: Option<&str>| Report {
+        run_id: run_id.map(str::to_owned),
+        ..report(primary, 1, 2)
+    };
+    let terms = Terms {
+        configured: 2,
+        ..Terms::default()
+    };
+    let (name, address) = ("server-1:6379", "10.0.0.1:6379");
+    let both = [called(name, Some(RUN_ID)), called(address, Some(RUN_ID))];
+    let choice = choose(&both, terms).unwrap();
+    assert!(choice.is_quorum && choice.votes == 2);
+    assert!(both.iter().all(|report| report.names(&choice)));
+    for other in [None, Some("another")] {
+        let two = [called(name, Some(RUN_ID)), called(address, other)];
+        let disagreement = NoChoice::NoQuorum {
+            agreed: 1,
+            needed: 2,
+        };
+        assert_eq!(choose(&two, terms), Err(disagreement));
+    }
+    // One that calls the server as nobody else does has no say in where it is.
+    for odd in 0..3 {
+        let names = (0..3).map(|number| if number == odd { address } else { name });
+        let three: Vec<Report> = names.map(|name| called(name, Some(RUN_ID))).collect();
+        assert_eq!(chosen(&three, terms), Ok(name.to_owned()));
+    }
+}
+
+#[test]
 fn n26_tilt_is_read_from_info() {
     assert!(is_tilted(
         b"# Sentinel\r\nsentinel_masters:1\r\nsentinel_tilt:1\r\n"

@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use self::hold::{Holder, InUse};
-use self::node::{best, node, whole};
+use self::node::{best, is_replaced, node, whole};
 use self::probe::{Probe, Standing};
 use super::link::{ControlLink, QueryError};
 use super::settings::{
@@ -338,11 +338,11 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
     /// Has nobody use the server in use any more if enough Sentinels name another one.
     fn leave_replaced(&self) {
         let current = self.snapshot.load();
-        let (Some(in_use), Some(named)) = (current.nodes().first(), self.whereabouts.named())
+        let (Some(in_use), Some(choice)) = (current.nodes().first(), self.whereabouts.choice())
         else {
             return;
         };
-        if self.settings.address_map.apply(named.clone()) != in_use.address {
+        if is_replaced(in_use, choice, &self.settings.address_map) {
             self.leave(
                 "the Sentinels name another primary, which cannot be written to yet: clients wait",
             );
@@ -355,7 +355,8 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         let Some(in_use) = current.nodes().first() else {
             return;
         };
-        let named = self.whereabouts.named().map(ToString::to_string);
+        let choice = self.whereabouts.choice();
+        let named = choice.map(|choice| choice.primary.to_string());
         tracing::warn!(left = %in_use.address, named, "{why}");
         let empty = SnapshotBuilder::new().build(current.generation + 1);
         self.publish(Arc::new(empty));

@@ -1,11 +1,19 @@
 //! The server that is used, as the only node of a snapshot.
 
 use slotway_core::slot::{SLOT_COUNT, Slot};
+use slotway_core::topology::sentinel::Choice;
 use slotway_core::topology::{
-    Address, Node, NodeState, Role, Snapshot, SnapshotBuilder, TooManyNodes,
+    Address, AddressMap, Node, NodeState, Role, Snapshot, SnapshotBuilder, TooManyNodes,
 };
 
 use super::probe::Probe;
+
+/// Whether the Sentinels' choice is another server than the one in use: neither where that is, nor that process by another name [N19].
+pub(super) fn is_replaced(in_use: &Node, choice: &Choice, map: &AddressMap) -> bool {
+    let is_process = |run_id: &String| in_use.id.as_str() == run_id;
+    map.apply(choice.primary.clone()) != in_use.address
+        && !choice.run_id.as_ref().is_some_and(is_process)
+}
 
 /// Which of these to use: the one in use, at the address in use if it has several. In what order a name server gives them changes
 /// with every answer.
@@ -66,5 +74,26 @@ mod tests {
         assert_eq!(best(&[a.clone(), b.clone()], in_use), 0);
         assert_eq!(best(&[other.clone(), b.clone()], in_use), 1);
         assert_eq!(best(&[other, b], None), 0);
+    }
+
+    #[test]
+    fn a_server_that_is_called_otherwise_is_not_replaced_n19() {
+        let in_use = server("10.0.0.1:1", "x");
+        let is_replaced = |primary: &str, run_id: Option<&str>| {
+            let choice = Choice {
+                primary: primary.parse().unwrap(),
+                run_id: run_id.map(str::to_owned),
+                config_epoch: 1,
+                votes: 2,
+                is_quorum: true,
+            };
+            is_replaced(&in_use, &choice, &AddressMap::default())
+        };
+        assert!(!is_replaced("server-1:1", Some("x")));
+        assert!(!is_replaced("10.0.0.1:1", None));
+        // Started anew there: it may be full of what it was written before.
+        assert!(!is_replaced("10.0.0.1:1", Some("y")));
+        assert!(is_replaced("server-2:1", Some("y")));
+        assert!(is_replaced("server-2:1", None));
     }
 }

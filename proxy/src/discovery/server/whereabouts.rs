@@ -108,12 +108,12 @@ impl Whereabouts {
     }
 
     /// The primary that a quorum of Sentinels names: none but that one may be written to [N17].
-    pub(super) fn named(&self) -> Option<&Address> {
+    pub(super) fn choice(&self) -> Option<&Choice> {
         match &self.0 {
             Kind::Name(_) => None,
             Kind::Sentinels(watched) => {
                 let choice = watched.choice.as_ref()?;
-                choice.is_quorum.then_some(&choice.primary)
+                choice.is_quorum.then_some(choice)
             }
         }
     }
