@@ -38,8 +38,8 @@ fn a_dead_replica_shows_no_error(version: Version) -> Result<()> {
     let at_primary = cluster.node(0)?.calls("get")?;
     cluster.node_mut(1)?.kill()?;
     clients.wait_for(4_000)?;
-    wait_unreadable(&proxy, cluster.node(1)?, "does not answer")
-        .or_else(|_| wait_readable(&proxy, 1))?;
+    // Also when the cluster has found that it failed.
+    wait_unreadable(&proxy, cluster.node(1)?, "does not answer")?;
     ensure!(
         cluster.node(0)?.calls("get")? == at_primary,
         "the other one is there"
@@ -112,12 +112,13 @@ fn a_replica_that_lags_is_left(version: Version) -> Result<()> {
 }
 
 fn a_replica_without_its_primary_is_left(version: Version) -> Result<()> {
-    let (_primary, relay, _replica, proxy) = delayed(version, "")?;
+    let (_primary, relay, replica, proxy) = delayed(version, "")?;
     let mut conn = proxy.conn()?;
     conn.must("SET k v")?;
     relay.refuse(true);
     relay.cut_all();
-    wait_readable(&proxy, 0)?;
+    // Its primary does not know it any more.
+    wait_unreadable(&proxy, &replica, "link to the primary is down")?;
     conn.must("SET k w")?;
     ensure!(conn.must("GET k")?.text()? == "w");
     relay.refuse(false);
