@@ -346,7 +346,7 @@ mod tests {
         let lag = judge(&mut progress, 99, &replica(105));
         assert_eq!(
             lag.unreadable.unwrap().to_string(),
-            "is more than 20 s behind",
+            "is more than 21 s behind",
             "which is known, though not how much more"
         );
     }
