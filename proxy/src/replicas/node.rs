@@ -148,7 +148,9 @@ impl Node {
             Ok(Ok(answer)) => {
                 self.note_latency(answer.took);
                 self.link = Some(answer.link);
-                self.process = answer.process.or(self.process.take());
+                if answer.process.is_some() {
+                    self.process = answer.process;
+                }
                 self.asked = answer.asked;
                 self.said = Some(answer.said);
                 self.trouble = None;
