@@ -6,6 +6,7 @@ use harness::{
     wait_until,
 };
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -266,13 +267,38 @@ fn admin_endpoints_answer(version: Version) -> Result<()> {
     check_with_promtool(&proxy.get("/metrics")?.body)
 }
 
+/// Where promtool is. Outside of CI a machine without root need not have it; everything else is checked.
+fn promtool() -> Result<Option<PathBuf>> {
+    match tool("promtool") {
+        Err(error) if std::env::var_os("SLOTWAY_REQUIRE_ALL").is_some() => Err(error),
+        found => Ok(found.ok()),
+    }
+}
+
+/// The alerts fire when they should, and only then.
+#[test]
+fn alerting_rules_pass_their_tests() -> Result<()> {
+    let Some(promtool) = promtool()? else {
+        return Ok(());
+    };
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus");
+    let output = Command::new(promtool)
+        .args(["test", "rules", "alerts_test.yml"])
+        .current_dir(rules)
+        .output()?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(
+        output.status.success(),
+        "promtool: {}",
+        String::from_utf8_lossy(&said)
+    );
+    Ok(())
+}
+
 /// `promtool check metrics` must have nothing to say.
 fn check_with_promtool(metrics: &str) -> Result<()> {
-    let promtool = match tool("promtool") {
-        Ok(promtool) => promtool,
-        Err(error) if std::env::var_os("SLOTWAY_REQUIRE_ALL").is_some() => return Err(error),
-        // Outside of CI a machine without root need not have it; everything else was checked.
-        Err(_) => return Ok(()),
+    let Some(promtool) = promtool()? else {
+        return Ok(());
     };
     let mut child = Command::new(promtool)
         .args(["check", "metrics"])

@@ -111,7 +111,7 @@ metrics! {
     NODE_ANSWERED Counter "slotway_node_requests_total" ["node", "address"] "Requests the node answered.";
     NODE_DURATION Histogram "slotway_node_duration_seconds" ["node", "address"] "From sending a request to the node to its reply.";
 
-    REPLICA_READABLE Gauge "slotway_replica_readable" ["node", "address"]
+    REPLICA_READABLE Gauge "slotway_replica_readable" ["node", "address", "primary"]
         "1 if reads may go to the replica, 0 if it lags, loads or cannot be reached; absent while nobody reads from replicas. /topology says why.";
     REPLICA_BEHIND Gauge "slotway_replica_behind_seconds" ["node", "address"]
         "The replica has everything that was written this long ago, or later; absent while that is not known.";

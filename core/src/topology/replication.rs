@@ -93,6 +93,8 @@ pub struct LagLimits {
 pub enum Unreadable {
     /// It gave no answer.
     Silent,
+    /// The nodes of the cluster say that it has failed.
+    Failed,
     /// It does not follow any server.
     NoReplica,
     /// It has another history than the primary.
@@ -103,6 +105,8 @@ pub enum Unreadable {
     LinkDown,
     /// By more time than it may; `None`: nobody knows by how much.
     Behind(Option<Duration>),
+    /// By more time than it may: more than that.
+    BehindMore(Duration),
     /// By more bytes than it may.
     BehindBytes(u64),
 }
@@ -111,12 +115,14 @@ impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => f.write_str("does not answer"),
+            Self::Failed => f.write_str("has failed, as the nodes of the cluster say"),
             Self::NoReplica => f.write_str("is no replica"),
             Self::OtherHistory => f.write_str("has other data than the primary"),
             Self::Loading => f.write_str("is loading its data"),
             Self::LinkDown => f.write_str("its link to the primary is down"),
             Self::Behind(None) => f.write_str("is behind, not known how far yet"),
             Self::Behind(Some(time)) => write!(f, "is {:.1} s behind", time.as_secs_f64()),
+            Self::BehindMore(time) => write!(f, "is more than {:.0} s behind", time.as_secs_f64()),
             Self::BehindBytes(bytes) => write!(f, "is {bytes} bytes behind"),
         }
     }
@@ -193,6 +199,8 @@ impl Progress {
             .rev()
             .find(|(_, offset)| *offset <= said.offset);
         let time = reached.map(|(time, _)| now.since(*time));
+        let oldest = self.samples.front();
+        let known_for = oldest.map_or(Duration::ZERO, |(time, _)| now.since(*time));
         let last = self.samples.back().map_or(0, |(_, offset)| *offset);
         let bytes = last.saturating_sub(said.offset);
         let unreadable = if !said.is_replica {
@@ -204,6 +212,8 @@ impl Progress {
         // Without its primary, what it has may be the newest there is.
         } else if !said.is_linked && !self.is_silent {
             Some(Unreadable::LinkDown)
+        } else if time.is_none() && known_for > limits.time {
+            Some(Unreadable::BehindMore(known_for))
         } else if time.is_none_or(|time| time > limits.time) {
             Some(Unreadable::Behind(time))
         } else if bytes > limits.bytes {
@@ -333,6 +343,12 @@ mod tests {
         }
         assert_eq!(left_at, Some(16));
         assert!(progress.samples.len() <= 22);
+        let lag = judge(&mut progress, 99, &replica(105));
+        assert_eq!(
+            lag.unreadable.unwrap().to_string(),
+            "is more than 21 s behind",
+            "which is known, though not how much more"
+        );
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) fn replica(replica: &ReplicaStatus) -> Value {
         "address": replica.address.to_string(),
         "primary": replica.primary.as_str(),
         "readable": replica.lag.unreadable.is_none(),
-        "why_not": replica.lag.unreadable.map(|reason| reason.to_string()),
+        "why_not": replica.why_not(),
         "behind_seconds": replica.lag.time.map(|time| time.as_secs_f64()),
         "behind_bytes": replica.lag.bytes,
         "zone": replica.zone,

@@ -11,6 +11,8 @@
 
 mod node;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use harness::{Cluster, Reply};
 use harness::{Direction, FaultProxy, Node, Proxy, Version, key_in_slot, slot_of, wait_until};
+use serde_json::Value;
 
 use super::clients::{Clients, write_keys};
-use super::{PATIENCE, gets, reading, shard, wait_readable, wait_unreadable};
+use super::{PATIENCE, gets, reading, replica, shard, shard_with, wait_readable, wait_unreadable};
 
 harness::on_full_matrix!(
     a_dead_replica_shows_no_error,
@@ -33,13 +34,34 @@ fn clients(cluster: &Cluster, proxy: &Proxy) -> Result<Clients> {
 }
 
 fn a_dead_replica_shows_no_error(version: Version) -> Result<()> {
-    let (mut cluster, proxy) = shard(version, "replica")?;
+    // The topology is looked at often, so that its view of the dead one counts, too.
+    let config = format!("upstream.refresh_interval = '1s'\n{}", reading("replica"));
+    let (mut cluster, proxy) = shard_with(version, &config)?;
     let clients = clients(&cluster, &proxy)?;
     let at_primary = cluster.node(0)?.calls("get")?;
     cluster.node_mut(1)?.kill()?;
     clients.wait_for(4_000)?;
-    wait_unreadable(&proxy, cluster.node(1)?, "does not answer")
-        .or_else(|_| wait_readable(&proxy, 1))?;
+    wait_unreadable(&proxy, cluster.node(1)?, "does not answer")?;
+    // It stays in sight when the cluster has found that it failed.
+    let address = cluster.node(1)?.address().to_string();
+    wait_until(PATIENCE, "it has failed", || {
+        let topology: Value = serde_json::from_str(&proxy.get("/topology")?.body)?;
+        let nodes = topology["nodes"].as_array().context("no nodes")?;
+        let mut dead = nodes.iter().filter(|it| it["address"] == address.as_str());
+        Ok(dead.any(|it| it["state"] == "failed"))
+    })?;
+    for _ in 0..2 {
+        let took = |proxy| {
+            Ok::<_, Error>(
+                replica(proxy, cluster.node(2)?)?.map(|it| it["answers_in_seconds"].clone()),
+            )
+        };
+        let before = took(&proxy)?;
+        wait_until(PATIENCE, "the other is asked again", || {
+            Ok(took(&proxy)? != before)
+        })?;
+    }
+    wait_unreadable(&proxy, cluster.node(1)?, "does not answer")?;
     ensure!(
         cluster.node(0)?.calls("get")? == at_primary,
         "the other one is there"
@@ -112,12 +134,13 @@ fn a_replica_that_lags_is_left(version: Version) -> Result<()> {
 }
 
 fn a_replica_without_its_primary_is_left(version: Version) -> Result<()> {
-    let (_primary, relay, _replica, proxy) = delayed(version, "")?;
+    let (_primary, relay, replica, proxy) = delayed(version, "")?;
     let mut conn = proxy.conn()?;
     conn.must("SET k v")?;
     relay.refuse(true);
     relay.cut_all();
-    wait_readable(&proxy, 0)?;
+    // Its primary does not know it any more.
+    wait_unreadable(&proxy, &replica, "link to the primary is down")?;
     conn.must("SET k w")?;
     ensure!(conn.must("GET k")?.text()? == "w");
     relay.refuse(false);

@@ -374,7 +374,8 @@ impl<'a> Page<'a> {
             let address = replica.address.to_string();
             let labels = [id, address.as_str()];
             let is_readable = replica.lag.unreadable.is_none();
-            self.gauge(&names::REPLICA_READABLE, &labels, u64::from(is_readable));
+            let of_shard = [id, address.as_str(), replica.primary.as_str()];
+            self.gauge(&names::REPLICA_READABLE, &of_shard, u64::from(is_readable));
             self.gauge(&names::REPLICA_BEHIND_BYTES, &labels, replica.lag.bytes);
             if let Some(time) = replica.lag.time {
                 self.fraction(&names::REPLICA_BEHIND, &labels, time.as_secs_f64());

@@ -118,6 +118,7 @@ fn replica(address: &str, unreadable: Option<Unreadable>) -> ReplicaStatus {
             bytes: 12,
             unreadable,
         },
+        trouble: None,
     }
 }
 
@@ -344,8 +345,11 @@ fn seconds_are_exact() {
 fn replicas_show_whether_they_may_be_read_from() {
     let page = page(&[(0, report("aa", true))]);
     let of = |name: &str, port: u16| format!("{name}{{node=\"bb\",address=\"127.0.0.1:{port}\"}}");
-    assert_eq!(value(&page, &of("slotway_replica_readable", 1)), "1");
-    assert_eq!(value(&page, &of("slotway_replica_readable", 2)), "0");
+    let readable = |port: u16| {
+        let series = of("slotway_replica_readable", port);
+        value(&page, &series.replace('}', ",primary=\"aa\"}")).to_owned()
+    };
+    assert_eq!((readable(1), readable(2)), ("1".to_owned(), "0".to_owned()));
     assert_eq!(
         value(&page, &of("slotway_replica_behind_seconds", 1)),
         "1.5"
