@@ -290,13 +290,13 @@ impl Model {
             return Ok(());
         }
         let is_read = matches!(record.kind, Kind::Plain | Kind::Mget | Kind::Count);
+        // A primary that got slots answers in place of its replicas until they have the keys.
+        let any_moved = self.ever_moved.contains(&true);
         let has_moved = |key: &usize| *key < KEYS && self.ever_moved[*key / KEYS_PER_SLOT];
         let is_for_replicas = match record.reads {
-            ReadPolicy::Replica => !keys.iter().any(has_moved),
+            ReadPolicy::Replica => !any_moved,
             // One that has refused any read is left out for a while.
-            ReadPolicy::PreferReplica => {
-                !self.ever_moved.contains(&true) && !self.rules.reads.replicas_fail
-            }
+            ReadPolicy::PreferReplica => !any_moved && !self.rules.reads.replicas_fail,
             _ => false,
         };
         if is_read
