@@ -26,7 +26,7 @@ impl Engine {
     /// which counts keys twice, and deletes or loads twice what is there once.
     pub(super) fn waits_for_failover(&mut self, parent: RequestKey, raw: Option<&[u8]>) -> bool {
         let request = &self.requests[parent];
-        let waits = self.snapshot.half_promoted
+        let waits = !self.snapshot.promotions.is_empty()
             && request.shape.launch == Launch::FanOut
             && self.now.since(request.arrival) < FAILOVER_PATIENCE;
         if waits {

@@ -6,7 +6,7 @@ use super::{Action, Engine, LinkKey, NodeKey, SessionKey, TopicKey};
 use crate::backend::{Link, LinkPhase, Owed};
 use crate::local::PubSubGap;
 use crate::metrics::CloseReason;
-use crate::pubsub::{Frame, Kind, PlaceState, read_frame};
+use crate::pubsub::{Frame, Handover, Kind, PlaceState, read_frame};
 use crate::reply::{Asked, Refusal, classify};
 use crate::topology::{Hint, RefreshReason};
 
@@ -65,13 +65,17 @@ impl Engine {
     fn lose_place(&mut self, key: TopicKey, node: NodeKey) {
         // What it was to take over comes from another node yet.
         let handovers = &self.subscriptions.registry[key].handovers;
-        let mut handovers = handovers.iter().filter(|handover| !handover.is_over());
-        let is_new = handovers.any(|handover| handover.to == node);
+        let is_to_it = |handover: &&Handover| !handover.is_over() && handover.to == node;
+        let is_new = handovers.iter().any(|handover| is_to_it(&handover));
+        let has_rest = handovers
+            .iter()
+            .filter(is_to_it)
+            .any(Handover::has_own_rest);
         let Some(place) = self.subscriptions.registry.remove_place(key, node) else {
             return;
         };
         let is_missed = match place.state {
-            PlaceState::On if is_new => false,
+            PlaceState::On if is_new => has_rest,
             // It was to follow a node that had said the end of it: since then nobody has told what was published.
             PlaceState::Wanted(_) | PlaceState::Asked => {
                 let mut places = self.subscriptions.registry[key].places().iter();

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::{Engine, NodeKey, TopicKey};
 use crate::backend::Owed;
 use crate::local::PubSubGap;
-use crate::pubsub::{Handover, KEYSPACE, Kind, PlaceState, Source, Stage, Topic};
+use crate::pubsub::{Handover, KEYSPACE, Kind, Place, PlaceState, Source, Stage, Topic};
 use crate::resp::write;
+use crate::topology::NodeId;
 
 /// As long as the cluster may take to pass a message on from one node to all.
 const OVERLAP: Duration = Duration::from_millis(100);
@@ -22,9 +23,12 @@ impl Engine {
             return self.cancel_handovers(key, |_, _| true);
         }
         self.leave_overtaken(key);
+        self.part_primaries(key);
         self.cancel_handovers(key, |topic, handover| {
             let is_other = handover.source == Source::Cluster && Some(handover.to) != home;
-            let has_both = topic.is_on(handover.from) && topic.place(handover.to).is_some();
+            let is_coming = |place: &Place| place.state != PlaceState::Leaving;
+            let has_both =
+                topic.is_on(handover.from) && topic.place(handover.to).is_some_and(is_coming);
             // The new node counts: what is left is to know what has been handed on already.
             let is_past = handover.is_over() && topic.is_on(handover.to);
             !is_past && (is_other || !has_both)
@@ -40,12 +44,14 @@ impl Engine {
         }
         let topic = &self.subscriptions.registry[key];
         let is_moving = topic.kind == Kind::Shard
-            || (topic.everywhere && topic.places().len() > self.nodes.primaries().len());
+            || (topic.everywhere
+                && (topic.places().len() > self.nodes.primaries().len()
+                    || !self.snapshot.promotions.is_empty()));
         if !is_moving {
             return;
         }
         let leaving = topic.places().iter().map(|place| place.node);
-        let leaving = leaving.filter(|node| topic.is_on(*node) && !self.nodes[*node].primary);
+        let leaving = leaving.filter(|node| topic.is_on(*node) && !self.is_in_charge(*node));
         let successors: Vec<_> = leaving
             .filter(|from| topic.handover(Source::Own, *from).is_none())
             .filter_map(|from| Some((from, self.successor(from)?)))
@@ -65,16 +71,37 @@ impl Engine {
     fn leave_overtaken(&mut self, key: TopicKey) {
         let is_overtaken = |handover: &&Handover| {
             let to = handover.to;
-            handover.source == Source::Own && !handover.is_over() && !self.nodes[to].primary
+            handover.source == Source::Own && !handover.is_over() && !self.is_in_charge(to)
         };
         let handovers = self.subscriptions.registry[key].handovers.iter();
         let overtaken: Vec<NodeKey> = handovers.filter(is_overtaken).map(|it| it.to).collect();
         for to in overtaken {
             let place = self.subscriptions.registry[key].place(to);
-            if place.is_some_and(|place| place.owed == 0) {
-                self.subscriptions.registry.remove_place(key, to);
-            } else if place.is_some_and(|place| place.state != PlaceState::Leaving) {
-                self.end_at(key, to);
+            match place.map(|place| (place.state, place.owed)) {
+                Some((PlaceState::Wanted(_), 0)) => {
+                    self.subscriptions.registry.remove_place(key, to);
+                }
+                Some((PlaceState::Leaving, _)) | None => {}
+                Some(_) => self.end_at(key, to),
+            }
+        }
+    }
+
+    /// Ends handovers between two nodes of which the topology, known as a whole now, says that both are primaries: what each says about
+    /// its keys is its own.
+    fn part_primaries(&mut self, key: TopicKey) {
+        let mut index = 0;
+        while let Some(handover) = self.subscriptions.registry[key].handovers.get(index) {
+            let topic = &self.subscriptions.registry[key];
+            let is_own = |node| topic.place(node).is_some() && self.is_in_charge(node);
+            let are_two = is_own(handover.from) && is_own(handover.to);
+            if handover.source != Source::Own || !are_two {
+                index += 1;
+                continue;
+            }
+            let kept = self.forget_handover(key, index).into_kept();
+            for frame in kept {
+                self.hand_to_all(key, &frame);
             }
         }
     }
@@ -179,10 +206,11 @@ impl Engine {
         }
     }
 
-    fn forget_handover(&mut self, key: TopicKey, index: usize) {
+    fn forget_handover(&mut self, key: TopicKey, index: usize) -> Handover {
         let topic = &mut self.subscriptions.registry[key];
         let handover = topic.handovers.remove(index);
         self.subscriptions.handover_bytes -= handover.bytes();
+        handover
     }
 
     /// A message of a topic that is being passed on: whether it is dealt with.
@@ -264,12 +292,27 @@ impl Engine {
         self.nodes[one].id == self.nodes[other].id
     }
 
+    /// Whether `node` is a primary as far as is known: of one whose replica was promoted, `MOVED` may tell before the topology.
+    pub(super) fn is_in_charge(&self, node: NodeKey) -> bool {
+        self.nodes[node].primary
+            && (self.snapshot.promotions.is_empty() || self.promoted_for(node).is_none())
+    }
+
+    /// The node that was promoted in place of this one, as only `MOVED` has told.
+    fn promoted_for(&self, node: NodeKey) -> Option<&NodeId> {
+        let id = self.nodes[node].id.as_ref()?;
+        let mut promotions = self.snapshot.promotions.iter();
+        let promotion = promotions.find(|promotion| promotion.from == *id)?;
+        Some(&promotion.to)
+    }
+
     /// The primary that has the messages about keys that `node` has, which is none any more: it follows that, or is it, at another
     /// address.
     pub(super) fn successor(&self, node: NodeKey) -> Option<NodeKey> {
         let id = self.nodes[node].id.as_ref()?;
         let entry = self.snapshot.node_by_id(id)?;
-        let id = entry.primary_id.as_ref().unwrap_or(id);
+        let promoted = self.promoted_for(node);
+        let id = promoted.or(entry.primary_id.as_ref()).unwrap_or(id);
         let is_it = |key: &&NodeKey| **key != node && self.nodes[**key].id.as_ref() == Some(id);
         self.nodes.primaries().iter().find(is_it).copied()
     }

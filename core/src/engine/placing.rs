@@ -46,7 +46,7 @@ pub(super) struct Subscriptions {
     /// What is kept and remembered of topics that pass from one node to another.
     pub(super) handover_bytes: usize,
     /// By what home and primaries all were placed that are not sharded.
-    placed_by: (Option<NodeKey>, Vec<NodeKey>),
+    pub(super) placed_by: (Option<NodeKey>, Vec<NodeKey>),
     /// How many times a topic was looked at.
     #[cfg(test)]
     pub(super) placings: usize,

@@ -49,7 +49,7 @@ impl Engine {
     fn is_from_source(&self, key: TopicKey, node: NodeKey, channel: &[u8]) -> bool {
         let topic = &self.subscriptions.registry[key];
         if topic.everywhere && channel.starts_with(KEYSPACE) {
-            topic.is_on(node) && (self.nodes[node].primary || !self.is_replaced(topic, node))
+            topic.is_on(node) && (self.is_in_charge(node) || !self.is_replaced(topic, node))
         } else {
             topic.source == Some(node)
         }

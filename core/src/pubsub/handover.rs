@@ -155,6 +155,18 @@ impl Handover {
         self.bytes -= forgotten as usize * REMEMBERED_BYTES;
     }
 
+    /// What `to` has brought and `from` has not.
+    #[must_use]
+    pub fn into_kept(self) -> Vec<Box<[u8]>> {
+        self.kept
+    }
+
+    /// Whether `to` alone has brought some of its own messages: if it is lost now, `from` may never bring them.
+    #[must_use]
+    pub fn has_own_rest(&self) -> bool {
+        self.source == Source::Own && self.kept.len() > self.early
+    }
+
     /// `from` has said its mark: what it has not brought.
     pub fn take_rest(&mut self) -> Vec<Box<[u8]>> {
         let kept = std::mem::take(&mut self.kept);

@@ -38,7 +38,8 @@ pub use merge::{Merged, Unfit, UnfitReason, merge};
 pub use node::{Node, NodeId, NodeState, Role};
 pub use readers::{ReadPrimary, Reader, Readers};
 pub use snapshot::{
-    MAX_NODES, NodeIndex, OpenSlot, Shard, ShardIndex, Snapshot, SnapshotBuilder, TooManyNodes,
+    MAX_NODES, NodeIndex, OpenSlot, Promotion, Shard, ShardIndex, Snapshot, SnapshotBuilder,
+    TooManyNodes,
 };
 pub use view::{RowProblem, View, ViewError, ViewNode};
 pub use zones::Zones;

@@ -1,6 +1,6 @@
 //! Patching a snapshot with what `MOVED` replies say, ahead of the refresh that they cause [T6].
 
-use super::{Address, NodeId, Role, Snapshot};
+use super::{Address, NodeId, NodeIndex, Promotion, Role, Snapshot};
 use crate::slot::Slot;
 
 impl Snapshot {
@@ -23,19 +23,30 @@ impl Snapshot {
     #[must_use]
     pub fn with_moved_slots(&self, moves: &[(Slot, Address)]) -> Option<Self> {
         let mut builder = None;
-        let mut half_promoted = self.half_promoted;
+        let mut promotions = self.promotions.clone();
         for (slot, target) in moves {
             let Some(target) = self.index_by_address(target) else {
                 continue;
             };
-            half_promoted |= self.node(target).role == Role::Replica;
+            promotions.extend(self.promotion(*slot, target, &promotions));
             builder
                 .get_or_insert_with(|| self.to_builder())
                 .assign(*slot, target);
         }
         let mut patched = builder?.build(self.generation + 1);
-        patched.half_promoted = half_promoted;
+        patched.promotions = promotions;
         (!patched.same_content(self)).then_some(patched)
+    }
+
+    /// The promotion of a node that is to own the slot, if it is one and is not known.
+    fn promotion(&self, slot: Slot, target: NodeIndex, known: &[Promotion]) -> Option<Promotion> {
+        let node = self.node(target);
+        let owner = || self.primary_of(slot).map(|owner| owner.id.clone());
+        let from = node.primary_id.clone().or_else(owner)?;
+        let is_known = known.iter().any(|promotion| promotion.to == node.id);
+        let is_new = node.role == Role::Replica && !is_known;
+        let to = node.id.clone();
+        is_new.then_some(Promotion { from, to })
     }
 }
 
@@ -111,11 +122,15 @@ mod tests {
         let old_shard = patched.shard(patched.shard_of(slot(0)).unwrap());
         assert!(old_shard.replicas.is_empty());
         // The other slots have gone there as well, which the next round will find, or the next patch not yet.
-        assert!(patched.half_promoted);
-        let further = patched.with_moved_slots(&[(slot(6), address(2))]);
-        assert!(further.unwrap().half_promoted);
+        let promotion = Promotion {
+            from: id(1),
+            to: id(4),
+        };
+        assert_eq!(patched.promotions, [promotion.clone()]);
+        let further = patched.with_moved_slots(&[(slot(6), address(2)), (slot(7), address(4))]);
+        assert_eq!(further.unwrap().promotions, [promotion]);
         let whole = patched.to_builder().build(9);
-        assert!(!whole.half_promoted && !whole.same_content(&patched));
+        assert!(whole.promotions.is_empty() && !whole.same_content(&patched));
     }
 
     #[test]

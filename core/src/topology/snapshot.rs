@@ -62,14 +62,23 @@ pub struct OpenSlot {
     pub target: Option<NodeId>,
 }
 
+/// A replica that owns slots of the primary that it followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promotion {
+    /// The old primary.
+    pub from: NodeId,
+    /// The new one.
+    pub to: NodeId,
+}
+
 /// Who owns which slot, as of one generation. Never changed after it was built: readers keep a pointer and see one state.
 #[derive(Clone)]
 pub struct Snapshot {
     /// Grows by one at every swap.
     pub generation: u64,
-    /// A failover is in it by halves: only `MOVED` told of the new primary, so it owns the slots that were asked for and the old one
-    /// still owns the others.
-    pub half_promoted: bool,
+    /// Failovers that are in it by halves: only `MOVED` told of the new primary, so it owns the slots that were asked for and the old
+    /// one still owns the others.
+    pub promotions: Vec<Promotion>,
     /// Shard of each slot, or [`NO_SHARD`]; `SLOT_COUNT` entries.
     slots: Box<[u16]>,
     shards: Vec<Shard>,
@@ -213,7 +222,7 @@ impl Snapshot {
             && self.shards == other.shards
             && self.nodes == other.nodes
             && self.open_slots == other.open_slots
-            && self.half_promoted == other.half_promoted
+            && self.promotions == other.promotions
     }
 
     /// Whether some shard's primary is not fit to take requests as far as the cluster knows.
@@ -346,7 +355,7 @@ impl SnapshotBuilder {
         open_slots.dedup();
         Snapshot {
             generation,
-            half_promoted: false,
+            promotions: Vec::new(),
             slots,
             shards,
             nodes,

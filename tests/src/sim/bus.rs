@@ -287,6 +287,17 @@ impl World {
         }
     }
 
+    /// A replica takes over as was planned: it has had all that its primary had.
+    pub(super) fn land_all(&mut self, primary: usize, replica: usize) {
+        let route = (primary, replica, Reach::Shard);
+        let incarnation = self.cluster.peers[replica].incarnation;
+        for flight in self.bus.flights.remove(&route).unwrap_or_default() {
+            if flight.incarnation == incarnation {
+                self.tell(replica, flight.number);
+            }
+        }
+    }
+
     /// Whether the next between two nodes is for a replica that does not know yet that it is one: it gets all once it does.
     fn is_to_come_later(&self, pair: Route) -> bool {
         let (origin, target, _) = pair;

@@ -309,6 +309,8 @@ impl Cluster {
             }
         }
         self.peers[old].replica_of = Some(replica);
+        // It has paused for the failover.
+        self.peers[old].paused = 0;
         if dead {
             self.peers[old].alive = false;
         }

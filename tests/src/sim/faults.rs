@@ -96,10 +96,12 @@ impl World {
         self.given_up
             .retain(|connection| Some(connection.node) != promoted);
         if dead {
-            self.drop_connections(old)
-        } else {
-            Ok(())
+            return self.drop_connections(old);
         }
+        if let Some(promoted) = promoted {
+            self.land_all(old, promoted);
+        }
+        Ok(())
     }
 
     /// The node that trouble comes to: a replica where only those fail.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::driver::{Driver, bulk, snapshot};
+use super::driver::{Driver, bulk, node_id, snapshot};
 use crate::slot::Slot;
-use crate::topology::Hint;
+use crate::topology::{Hint, NodeId, Promotion};
 
 /// Three keys, one on each node.
 pub(super) fn three_keys(driver: &Driver) -> [String; 3] {
@@ -176,7 +176,10 @@ fn a_fan_out_waits_for_the_whole_of_a_failover_q1() {
     let half = |driver: &mut Driver, generation| {
         let moved = [(Slot::of_key(key.as_bytes()), 7001)];
         let mut half = snapshot(generation, &moved);
-        half.half_promoted = true;
+        half.promotions.push(Promotion {
+            from: NodeId::new(&node_id(7000)),
+            to: NodeId::new(&node_id(7001)),
+        });
         driver.engine.set_snapshot(Arc::new(half));
         driver.settle();
     };
