@@ -149,8 +149,11 @@ impl Engine {
         let node = &mut self.nodes[link.node];
         if let LinkPhase::Handshaking(handshake) = &link.phase {
             link.client_id = handshake.client_id().cloned();
-            node.fences
-                .retain(|fence| !handshake.fences().contains(fence));
+            let killed = |fence: &Fence| handshake.fences().contains(fence);
+            if node.fences.iter().any(killed) {
+                node.fenced_at = self.now;
+            }
+            node.fences.retain(|fence| !killed(fence));
         }
         link.phase = LinkPhase::Ready;
         link.ready_at = Some(self.now);

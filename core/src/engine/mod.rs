@@ -32,6 +32,7 @@ mod learned;
 mod limits;
 mod links;
 mod local;
+mod moments;
 mod monitor;
 mod nodes;
 mod order;
@@ -92,6 +93,7 @@ use crate::time::Timestamp;
 use crate::topology::{Address, AddressMap, Hint, Snapshot};
 use group::Group;
 use input::HandOver;
+use moments::Moments;
 use monitor::Monitor;
 use nodes::Nodes;
 use park::Parked;
@@ -169,8 +171,8 @@ pub struct Engine {
     /// How many times that was.
     #[cfg(test)]
     looks: usize,
-    /// Some of the last times between two turns, ascending.
-    moments: VecDeque<Timestamp>,
+    /// Some of the times between two turns.
+    moments: Moments,
     /// No request is late before: the worker itself did not run.
     patient_until: Timestamp,
     snapshot: Arc<Snapshot>,
@@ -242,7 +244,7 @@ impl Engine {
             links_seen: Timestamp::ZERO,
             #[cfg(test)]
             looks: 0,
-            moments: VecDeque::new(),
+            moments: Moments::default(),
             patient_until: Timestamp::ZERO,
             snapshot: Arc::new(Snapshot::empty()),
             sessions: Slab::new(),

@@ -70,6 +70,8 @@ pub(crate) struct Node {
     pub(crate) outages: Outages,
     /// Connections given up while it may have had requests of them to execute: the next connection has them killed first [D9].
     pub(crate) fences: Vec<Fence>,
+    /// When it last was told to kill such connections, by which it has.
+    pub(crate) fenced_at: Timestamp,
     /// The snapshot names it.
     pub(crate) known: bool,
     /// The snapshot names it as the primary of a shard.
@@ -110,6 +112,7 @@ impl Node {
             retry_at: Timestamp::ZERO,
             outages: [None, None],
             fences: Vec::new(),
+            fenced_at: Timestamp::ZERO,
             known: false,
             primary: false,
             reader: None,

@@ -33,7 +33,7 @@ impl Engine {
     /// Takes over which replicas may be read from, as was `seen` then. To be called about every second while there is any use for
     /// them: what was seen more than five seconds ago does not count.
     pub fn set_readers(&mut self, readers: &Readers, seen: Timestamp) {
-        self.note_moment();
+        self.moments.note(self.now);
         self.nodes.adopt_readers(readers, seen);
         self.nodes.assign_readers();
         self.try_readers();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::nodes::Place;
 use super::request::{Launch, Request, Retry, Shape};
 use super::{Engine, LinkKey, NodeKey, RequestKey, SessionKey};
+use crate::command::id;
 use crate::local::ReadPolicy;
 use crate::reply::Refusal;
 use crate::session::Session;
@@ -28,10 +29,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Added to what a node's answers take, so that a difference too small to be measured does not decide.
 const LATENCY_FLOOR: Duration = Duration::from_micros(50);
 
-/// So far apart are the moments that are remembered, and so many: more time than a replica that is read from is behind as a rule.
-const BETWEEN_MOMENTS: Duration = Duration::from_millis(50);
-const MOMENTS: usize = 256;
-
 /// Who is to answer a read.
 #[derive(Debug, PartialEq, Eq)]
 enum Source {
@@ -45,7 +42,6 @@ enum Source {
 impl Engine {
     /// Has the session read where its listener and the client's own READONLY or READWRITE say.
     pub(super) fn adopt_read_policy(&mut self, key: SessionKey) {
-        let now = self.now;
         let session = &mut self.sessions[key.index()];
         let listener = session.env.listener();
         session.reads = match session.client.readonly {
@@ -53,9 +49,7 @@ impl Engine {
             Some(true) if is_primary_first(listener.reads) => ReadPolicy::PreferReplica,
             Some(true) | None => listener.reads,
         };
-        session.notes_writes = listener.read_your_writes && session.reads != ReadPolicy::Primary;
-        // Of writes before nothing was noted.
-        session.wrote_at = now;
+        session.notes_writes = listener.read_your_writes;
         if session.reads != ReadPolicy::Primary {
             session.env.want_replicas();
         }
@@ -116,8 +110,14 @@ impl Engine {
             return Source::Primary;
         }
         let place = Place::new(shape.database, shape.protocol, self.affinity(session));
+        if state.notes_writes && !self.nodes[owner].fences.is_empty() {
+            // What it may yet execute is no more to be executed once it was asked anew [D9].
+            return Source::Primary;
+        }
         let since = match state.notes_writes {
-            true => self.moment_after(state.wrote_at),
+            true => self
+                .moments
+                .after(state.wrote_at.max(self.nodes[owner].fenced_at)),
             false => Timestamp::ZERO,
         };
         let since = since.max(self.nodes[owner].gained_at);
@@ -151,24 +151,6 @@ impl Engine {
             Some((_, _, source)) => source,
             None if state.reads == ReadPolicy::Replica && !is_behind => Source::Nobody,
             None => Source::Primary,
-        }
-    }
-
-    /// A moment by which the turn that began then was over; [`Timestamp::NEVER`] if none is known. What was answered in it may have been
-    /// executed after it began.
-    fn moment_after(&self, turn: Timestamp) -> Timestamp {
-        let later = self.moments.partition_point(|moment| *moment <= turn);
-        self.moments.get(later).copied().unwrap_or(Timestamp::NEVER)
-    }
-
-    /// Notes that everything up to now is over.
-    pub(super) fn note_moment(&mut self) {
-        let last = self.moments.back().copied().unwrap_or_default();
-        if self.now.since(last) >= BETWEEN_MOMENTS {
-            if self.moments.len() == MOMENTS {
-                self.moments.pop_front();
-            }
-            self.moments.push_back(self.now);
         }
     }
 
@@ -283,10 +265,18 @@ const fn is_primary_first(policy: ReadPolicy) -> bool {
     matches!(policy, ReadPolicy::Primary | ReadPolicy::PreferPrimary)
 }
 
-/// Whether a replica may answer the request. A client that tracks keys is told of changes by the node that it reads from; a big request
-/// may be on its way already.
+/// Whether a replica may answer the request. A client that tracks keys is told of changes by the node that it reads from; one that
+/// watches keys is not told at EXEC of what had changed before, but had not reached the replica [W2]; a cursor means nothing at
+/// another node [S11]; a big request may be on its way already.
 fn may_be_spread(session: &Session, request: &Request) -> bool {
+    let watches = session.watch.as_ref().is_some_and(|it| it.slot.is_some());
+    let goes_on_where_it_began = matches!(
+        request.shape.spec.id,
+        id::HSCAN | id::SSCAN | id::ZSCAN | id::CLUSTERSCAN
+    );
     session.reads != ReadPolicy::Primary
+        && !watches
+        && !goes_on_where_it_began
         && request.shape.spec.readonly
         && request.shape.keyed
         && request.shape.launch == Launch::Direct

@@ -130,6 +130,8 @@ pub(crate) struct Request {
     pub(crate) disturbed: bool,
     /// It was refused and one behind it that conflicts was executed, in a group that is over [O4].
     pub(crate) overtaken: bool,
+    /// It is a [`Launch::Read`], and so was all that was outstanding before it.
+    pub(crate) behind_reads: bool,
     /// The group it is part of, and which part.
     pub(crate) group: Option<(GroupKey, u32)>,
     /// Where the next sending goes instead of the owner by the topology.
@@ -299,6 +301,7 @@ impl RequestTable {
             entry.visible = true;
             entry.disturbed = false;
             entry.overtaken = false;
+            entry.behind_reads = false;
             entry.several_keys.clear();
             entry.group = None;
             entry.detour = None;
@@ -321,6 +324,7 @@ impl RequestTable {
             visible: true,
             disturbed: false,
             overtaken: false,
+            behind_reads: false,
             group: None,
             detour: None,
             blocked_by: None,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::request::{Retry, State};
-use super::{Action, Engine, LinkKey, RequestKey};
+use super::{Action, Engine, LinkKey, NodeKey, RequestKey, SessionKey};
 use crate::backend::InFlight;
 use crate::command::{CommandId, Spec, id};
 use crate::local::sha1::hex_digest;
@@ -201,7 +201,7 @@ impl Engine {
     }
 
     /// A node does not know the script of `request`: EVAL does the same, at the same place in the order of the session, if the body
-    /// is known here. In a transaction it is too late for that [X2].
+    /// is known here. In a transaction it is too late for that [X2]. A replica does not get scripts from its primary, which may know it.
     pub(super) fn on_unknown_script(
         &mut self,
         key: LinkKey,
@@ -215,23 +215,42 @@ impl Engine {
         link.take_body(&entry, &mut self.requests[request].body);
         link.pop();
         link.release_answered();
+        let node = link.node;
         let spec = self.requests[request].shape.spec;
         let (Some(session), Some((with_body, body))) = (
             self.requests[request].session,
             with_body(spec, &self.requests[request].body, &mut self.scripts),
         ) else {
-            return self.fail(request, reply, Outcome::NodeError, true);
+            return self.ask_owner_for_script(request, node, reply);
         };
-        self.count_request(request, body.len());
         let again = &mut self.requests[request];
         again.shape.spec = with_body.spec();
         again.body = body;
+        self.ask_again(session, request, Retry::Route, reply);
+    }
+
+    /// A script is known neither here nor at `node`: what the owner of the slot says counts, if that is another node.
+    fn ask_owner_for_script(&mut self, key: RequestKey, node: NodeKey, reply: &[u8]) {
+        let request = &self.requests[key];
+        let owner = self.nodes.owner(&self.snapshot, request.shape.slot);
+        let session = request.session.filter(|_| self.nodes[node].is_reader());
+        let (Some(session), Some(node), true) = (session, owner, self.may_wait(key)) else {
+            return self.fail(key, reply, Outcome::NodeError, true);
+        };
+        let asking = false;
+        self.ask_again(session, key, Retry::At { node, asking }, reply);
+    }
+
+    fn ask_again(&mut self, session: SessionKey, key: RequestKey, how: Retry, reply: &[u8]) {
+        let bytes = self.requests[key].body.len();
+        self.count_request(key, bytes);
+        let request = &mut self.requests[key];
         // What is said if a conflicting request behind it was executed meanwhile: it is true.
-        again.reply.clear();
-        again.reply.extend_from_slice(reply);
-        again.state = State::Refused(Retry::Route);
+        request.reply.clear();
+        request.reply.extend_from_slice(reply);
+        request.state = State::Refused(how);
         self.metrics.retries[RetryReason::Script.index()] += 1;
-        self.disturb(request);
+        self.disturb(key);
         self.mark_unsettled(session);
     }
 }

@@ -178,11 +178,20 @@ impl Engine {
     /// As [`Self::start`], of a session whose reads may go elsewhere than its writes: what is before such a read, and it itself, need
     /// not use the same link.
     fn start_spread(&mut self, session: SessionKey, request: RequestKey, raw: &[u8]) {
-        let is_read = self.requests[request].shape.launch == Launch::Read;
-        if is_read && self.sessions[session.index()].queue.len() > 1 {
-            self.start_in_order(session, request, Some(raw));
-        } else {
+        if self.requests[request].shape.launch != Launch::Read {
+            return self.start(session, request, Some(raw));
+        }
+        let state = &self.sessions[session.index()];
+        let before = state.queue.iter().nth_back(1);
+        let is_behind_reads = before.is_none_or(|before| self.requests[*before].behind_reads);
+        self.requests[request].behind_reads = is_behind_reads;
+        if before.is_none() {
             self.start(session, request, Some(raw));
+        } else if is_behind_reads && state.orphans.is_empty() {
+            // Whatever becomes of those before it, it needs no place among them: so a long pipeline of reads is not looked through.
+            self.dispatch(request, Some(raw));
+        } else {
+            self.start_in_order(session, request, Some(raw));
         }
     }
 

@@ -20,7 +20,7 @@ impl Engine {
     /// second.
     pub fn tick(&mut self) {
         self.end_due_pause();
-        self.note_moment();
+        self.moments.note(self.now);
         self.forgive_own_stall();
         let looks = self.looks_at_links();
         if looks {

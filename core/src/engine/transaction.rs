@@ -355,7 +355,11 @@ impl Engine {
             let args = Args::new(&command.request, decoder.ranges());
             let state = &mut self.sessions[session.index()];
             let env = Rc::clone(&state.env);
+            let readonly = state.client.readonly;
             let outcome = local::answer(command.spec, args, &mut state.client, &*env, reply);
+            if state.client.readonly != readonly {
+                self.adopt_read_policy(session);
+            }
             match outcome {
                 LocalOutcome::ReplyThenClose => self.end_session(session, CloseReason::Quit),
                 LocalOutcome::PauseChanged => self.adopt_pause(&*env),

@@ -114,6 +114,7 @@ impl Client {
             model.clients[self.number].last_said = model.records.len();
         }
         record.reads = reads;
+        record.behind_watches = self.watching.requests.clone();
         let id = model.add(record);
         self.output.extend_from_slice(&encode(arguments));
         if !std::mem::take(&mut self.skip) && !self.silent {

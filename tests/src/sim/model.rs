@@ -99,6 +99,8 @@ pub(super) struct Record {
     /// What its client wanted of reads when it made it, and whether a replica answered any part of it.
     pub(super) reads: ReadPolicy,
     pub(super) at_replica: bool,
+    /// The WATCHes before it that no EXEC, and nothing else, has ended.
+    pub(super) behind_watches: Vec<usize>,
     /// Replicas that did not answer it, or a part of it, and when.
     pub(super) refused_by: Vec<(usize, usize, u64)>,
 }
@@ -126,6 +128,7 @@ impl Record {
             resp3: false,
             reads: ReadPolicy::Primary,
             at_replica: false,
+            behind_watches: Vec::new(),
             refused_by: Vec::new(),
         }
     }

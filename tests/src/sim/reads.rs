@@ -8,7 +8,7 @@ use slotway_core::time::Timestamp;
 use slotway_core::topology::{Address, NodeId, ReadPrimary, Reader, Readers, Snapshot};
 
 use super::cluster::{Peer, STILL};
-use super::model::{Kind, Model, Violation};
+use super::model::{Kind, Model, Told, Violation};
 use super::profile::{KEYS, KEYS_PER_SLOT, Profile, pick};
 use super::world::{World, note};
 
@@ -222,6 +222,16 @@ impl Model {
         client.is_some_and(|client| self.clients[client].last_said <= request)
     }
 
+    /// Whether its client was told that it watches keys, when it made `request`.
+    fn watches(&self, request: usize) -> bool {
+        let behind = self
+            .records
+            .get(request)
+            .map(|record| &record.behind_watches);
+        let is_told = |watch: &usize| self.records[*watch].told == Told::Executed;
+        behind.is_some_and(|behind| behind.iter().any(is_told))
+    }
+
     /// Replica `peer` answers a read, or one part of it, as of an earlier execution: the number of that. Since `moving` the engine knows
     /// that the slot is on its way.
     pub(super) fn execute_at_replica(
@@ -233,6 +243,7 @@ impl Model {
     ) -> Result<u64, Violation> {
         let knows_policies = self.rules.policies_are_known;
         let gentle = self.rules.gentle && self.means_what_it_said(request);
+        let watches = self.watches(request);
         let Some(record) = self.records.get_mut(request) else {
             return Err(format!("nobody sent request {request}"));
         };
@@ -245,6 +256,9 @@ impl Model {
         }
         if knows_policies && gentle && record.reads == ReadPolicy::PreferPrimary {
             return fault("is executed at a replica though no primary is in trouble");
+        }
+        if watches {
+            return fault("comes behind a WATCH, and is executed at a replica [W2]");
         }
         if peer.listed < record.asked {
             return fault("is executed at a replica that was not to be read from any more");
