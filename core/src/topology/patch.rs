@@ -126,7 +126,7 @@ mod tests {
             from: id(1),
             to: id(4),
         };
-        assert_eq!(patched.promotions, [promotion.clone()]);
+        assert_eq!(patched.promotions, std::slice::from_ref(&promotion));
         let further = patched.with_moved_slots(&[(slot(6), address(2)), (slot(7), address(4))]);
         assert_eq!(further.unwrap().promotions, [promotion]);
         let whole = patched.to_builder().build(9);
