@@ -3,6 +3,7 @@
 //! A replica has an entry of its own among the nodes, apart from the one that it would have as a primary: the links to it are for
 //! reads only and say READONLY when they are opened, so that they must carry nothing else [E10].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Engine;
@@ -10,7 +11,7 @@ use super::keys::NodeKey;
 use super::nodes::{Node, Nodes};
 use crate::slot::{SLOT_COUNT, Slot};
 use crate::time::Timestamp;
-use crate::topology::{Address, NodeId, Readers, Snapshot};
+use crate::topology::{Address, NodeId, ReadPrimary, Readers, Snapshot};
 
 /// What is known of a replica that is read from.
 #[derive(Debug)]
@@ -34,12 +35,17 @@ impl Engine {
     /// them: what was seen more than five seconds ago does not count.
     pub fn set_readers(&mut self, readers: &Readers, seen: Timestamp) {
         self.moments.note(self.now);
-        self.nodes.adopt_readers(readers, seen);
+        let any_left = self.nodes.adopt_readers(readers, seen);
         self.nodes.assign_readers();
         self.try_readers();
-        self.retire_links();
+        // All links and sessions are looked through for that: not each second for nothing.
+        if any_left {
+            self.retire_links();
+        }
         self.run_pending();
-        self.forget_nodes();
+        if any_left {
+            self.forget_nodes();
+        }
     }
 }
 
@@ -73,7 +79,8 @@ impl Engine {
 }
 
 impl Nodes {
-    fn adopt_readers(&mut self, readers: &Readers, seen: Timestamp) {
+    /// Takes over which ones may be read from. Returns whether there are others yet that once were.
+    fn adopt_readers(&mut self, readers: &Readers, seen: Timestamp) -> bool {
         for node in self.iter_mut() {
             node.near = false;
             if let Some(standing) = &mut node.reader {
@@ -86,10 +93,8 @@ impl Nodes {
             let node = &mut self[key];
             node.known = true;
             node.answers_in = reader.latency;
-            let unfit_until = match &node.reader {
-                Some(before) => before.unfit_until,
-                None => Timestamp::ZERO,
-            };
+            let before = node.reader.as_ref();
+            let unfit_until = before.map_or(Timestamp::ZERO, |it| it.unfit_until);
             node.reader = Some(Box::new(Standing {
                 primary: reader.primary.clone(),
                 listed: true,
@@ -99,31 +104,33 @@ impl Nodes {
                 unfit_until,
             }));
         }
-        for primary in &readers.primaries {
-            let same =
-                |node: &&mut Node| node.reader.is_none() && node.id.as_ref() == Some(&primary.id);
-            for node in self.iter_mut().filter(same) {
+        let primaries: HashMap<&NodeId, &ReadPrimary> =
+            readers.primaries.iter().map(|it| (&it.id, it)).collect();
+        for node in self.iter_mut().filter(|node| node.reader.is_none()) {
+            if let Some(primary) = node.id.as_ref().and_then(|id| primaries.get(id)) {
                 node.near = primary.near;
                 node.answers_in = primary.latency;
             }
         }
+        self.iter().any(|(_, node)| node.is_reader() && !node.known)
     }
 
     /// Gives each primary its replicas: the former may be others since the latter were seen.
     pub(super) fn assign_readers(&mut self) {
-        let mut listed: Vec<(NodeId, NodeKey)> = Vec::new();
+        let mut listed: HashMap<NodeId, Vec<NodeKey>> = HashMap::new();
         for (key, node) in self.iter() {
             if let Some(standing) = node.reader.as_ref().filter(|it| it.listed) {
-                listed.push((standing.primary.clone(), key));
+                listed
+                    .entry(standing.primary.clone())
+                    .or_default()
+                    .push(key);
             }
         }
         for node in self.iter_mut() {
             node.readers.clear();
             if node.primary && node.reader.is_none() {
-                let own = listed
-                    .iter()
-                    .filter(|(primary, _)| node.id.as_ref() == Some(primary));
-                node.readers.extend(own.map(|(_, key)| *key));
+                let own = node.id.as_ref().and_then(|id| listed.get(id));
+                node.readers.extend(own.into_iter().flatten());
             }
         }
     }

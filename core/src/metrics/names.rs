@@ -113,6 +113,8 @@ metrics! {
 
     REPLICA_READABLE Gauge "slotway_replica_readable" ["node", "address", "primary"]
         "1 if reads may go to the replica, 0 if it lags, loads or cannot be reached; absent while nobody reads from replicas. /topology says why.";
+    PRIMARY_READABLE_REPLICAS Gauge "slotway_primary_readable_replicas" ["primary"]
+        "Replicas of the primary that reads may go to: 0 also if it has none; absent while nobody reads from replicas.";
     REPLICA_BEHIND Gauge "slotway_replica_behind_seconds" ["node", "address"]
         "The replica has everything that was written this long ago, or later; absent while that is not known.";
     REPLICA_BEHIND_BYTES Gauge "slotway_replica_behind_bytes" ["node", "address"]

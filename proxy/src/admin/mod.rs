@@ -210,8 +210,8 @@ impl Admin {
     fn topology(&self) -> String {
         let services = self.services.iter().map(|service| {
             let mut value = topology::to_json(&service.snapshot.load(), service.discovery.age());
-            let replicas = service.replicas.borrow();
-            value["replicas"] = replicas.iter().map(topology::replica).collect();
+            let known = service.replicas.borrow();
+            value["replicas"] = known.replicas.iter().map(topology::replica).collect();
             (service.name.as_deref(), value)
         });
         topology::page(services)

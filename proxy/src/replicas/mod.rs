@@ -37,8 +37,19 @@ use crate::worker::WorkerMessage;
 /// How often each replica is looked at: half of the least lag that can be configured.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// What one shard says waits so long for what others say: for the workers each message about replicas is work.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// What is known of the replicas of one upstream, for the admin endpoint.
-pub(crate) type Replicas = Rc<RefCell<Vec<ReplicaStatus>>>;
+pub(crate) type Replicas = Rc<RefCell<Known>>;
+
+/// The replicas, and the primaries that they are watched of.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Known {
+    pub(crate) replicas: Vec<ReplicaStatus>,
+    /// By id; those without a replica, too.
+    pub(crate) primaries: Vec<NodeId>,
+}
 
 /// Who watches the replicas of one upstream.
 pub(crate) struct ReplicaWatch {
@@ -53,6 +64,8 @@ pub(crate) struct ReplicaWatch {
     shards: HashMap<NodeId, Shard>,
     asking: HashSet<NodeId>,
     judged: HashMap<NodeId, Judged>,
+    /// Something of that has not been told yet.
+    is_untold: bool,
     known: Replicas,
     started: Instant,
 }
@@ -78,6 +91,7 @@ impl ReplicaWatch {
             shards: HashMap::new(),
             asking: HashSet::new(),
             judged: HashMap::new(),
+            is_untold: false,
             known: Replicas::default(),
             started: Instant::now(),
         }
@@ -92,15 +106,18 @@ impl ReplicaWatch {
     pub(crate) async fn run(mut self) {
         self.facts.replicas().wanted().await;
         let mut tasks = JoinSet::new();
+        // When the workers are to be told of what has been taken.
+        let mut tell_at: Option<Instant> = None;
         loop {
             let next = Instant::now() + PERIOD;
             self.ask_all(&mut tasks);
-            loop {
+            while Instant::now() < next {
                 tokio::select! {
                     Some(asked) = tasks.join_next() => self.take(asked),
                     () = self.changed.notified() => break,
-                    () = sleep_until(next) => break,
+                    () = sleep_until(tell_at.unwrap_or(next).min(next)) => {}
                 }
+                tell_at = self.tell_in_time(tell_at);
             }
         }
     }
@@ -108,27 +125,26 @@ impl ReplicaWatch {
     /// Begins to ask the nodes of all shards that are not being asked.
     fn ask_all(&mut self, tasks: &mut JoinSet<(NodeId, Shard)>) {
         let snapshot = self.snapshot.load_full();
-        let is_there = |id: &NodeId| {
-            let mut shards = snapshot.shards().iter();
-            shards.any(|shard| snapshot.node(shard.primary).id == *id)
-        };
-        self.shards.retain(|id, _| is_there(id));
-        self.judged.retain(|id, _| is_there(id));
-        for (position, shard) in snapshot.shards().iter().enumerate() {
-            let id = snapshot.node(shard.primary).id.clone();
+        let shards = snapshot.shards().iter().enumerate();
+        let positions: HashMap<&NodeId, usize> = shards
+            .map(|(position, shard)| (&snapshot.node(shard.primary).id, position))
+            .collect();
+        self.shards.retain(|id, _| positions.contains_key(id));
+        self.judged.retain(|id, _| positions.contains_key(id));
+        for (id, position) in positions {
             if !self.asking.insert(id.clone()) {
                 continue;
             }
-            let known = self.shards.remove(&id).unwrap_or_default();
+            let known = self.shards.remove(id).unwrap_or_default();
             let (snapshot, upstream) = (Arc::clone(&snapshot), Arc::clone(&self.upstream));
-            let started = self.started;
+            let (id, started) = (id.clone(), self.started);
             tasks.spawn_local(async move {
                 (id, known.ask(&snapshot, position, upstream, started).await)
             });
         }
     }
 
-    /// Tells the workers and the admin endpoint what has become known.
+    /// Takes over what has become known of a shard.
     fn take(&mut self, asked: Result<(NodeId, Shard), JoinError>) {
         let Ok((id, mut shard)) = asked else {
             return;
@@ -138,20 +154,43 @@ impl ReplicaWatch {
         self.asking.remove(&id);
         self.judged.insert(id.clone(), judged);
         self.shards.insert(id, shard);
+        self.is_untold = true;
+    }
+
+    /// Tells what has been taken, once all are there or it is time. Returns when that will be.
+    fn tell_in_time(&mut self, tell_at: Option<Instant>) -> Option<Instant> {
+        if !self.is_untold {
+            return None;
+        }
+        let now = Instant::now();
+        let tell_at = tell_at.unwrap_or(now + GATHER);
+        if tell_at > now && !self.asking.is_empty() {
+            return Some(tell_at);
+        }
+        self.is_untold = false;
+        self.tell(now);
+        None
+    }
+
+    /// Tells the workers and the admin endpoint what is known.
+    fn tell(&self, now: Instant) {
         let mut readers = Readers::default();
-        let mut known = Vec::new();
+        let mut known = Known::default();
         for shard in self.judged.values() {
             readers.primaries.push(shard.primary.clone());
+            known.primaries.push(shard.primary.id.clone());
             // What was found earlier is older by now.
             let age = now.saturating_duration_since(shard.at);
             for replica in &shard.replicas {
                 readers.replicas.extend(replica.as_reader(age));
-                known.push(replica.clone());
+                known.replicas.push(replica.clone());
             }
         }
         let place = |reader: &Reader| (reader.id.clone(), reader.address.clone());
-        readers.replicas.sort_by_key(place);
-        known.sort_by_key(|status| (status.primary.clone(), status.address.clone()));
+        readers.replicas.sort_by_cached_key(place);
+        let place = |status: &ReplicaStatus| (status.primary.clone(), status.address.clone());
+        known.replicas.sort_by_cached_key(place);
+        known.primaries.sort();
         *self.known.borrow_mut() = known;
         let readers = Arc::new(readers);
         self.workers

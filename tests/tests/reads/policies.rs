@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use harness::{
     Cluster, Direction, FaultProxy, Load, LoadOptions, Node, Proxy, SERVICE, Service, Version,
+    wait_until,
 };
 
-use super::{gets, read, reading, shard, shard_with, wait_readable};
+use super::{PATIENCE, gets, read, reading, shard, shard_with, wait_readable};
 
 harness::on_full_matrix!(
     policies_are_shown_by_the_counters_of_the_nodes,
@@ -288,5 +289,14 @@ fn one_server_is_read_from_its_replicas(version: Version) -> Result<()> {
     read(&proxy, 20, 5)?;
     let counts = gets([&primary, &replicas[0], &replicas[1]])?;
     ensure!(counts[0] == 0 && counts[1] + counts[2] == 101, "{counts:?}");
-    Ok(())
+    for replica in &replicas {
+        replica.must("SLAVEOF NO ONE")?;
+    }
+    wait_until(PATIENCE, "the metrics show that none is left", || {
+        let page = proxy.get("/metrics")?.body;
+        let mut of_primaries = page
+            .lines()
+            .filter(|line| line.starts_with("slotway_primary_readable_replicas{"));
+        Ok(of_primaries.next().is_some_and(|line| line.ends_with(" 0")))
+    })
 }

@@ -18,7 +18,7 @@ use slotway_core::metrics::{
 use slotway_core::topology::{NodeId, Role, Snapshot};
 
 use crate::discovery::DiscoveryStatus;
-use crate::replicas::ReplicaStatus;
+use crate::replicas::Known;
 
 use super::nodes::{NodeFigures, by_node};
 use super::process::ProcessFigures;
@@ -51,7 +51,7 @@ pub(super) struct Upstream<'a> {
     /// The topology in use.
     pub(super) snapshot: &'a Snapshot,
     /// The replicas that are watched.
-    pub(super) replicas: &'a [ReplicaStatus],
+    pub(super) replicas: &'a Known,
     /// What discovery counts.
     pub(super) discovery: &'a DiscoveryStatus,
     /// Commands learned from the servers.
@@ -368,8 +368,17 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn replicas(&self, replicas: &[ReplicaStatus]) {
-        for replica in replicas {
+    fn replicas(&self, known: &Known) {
+        for primary in &known.primaries {
+            let own = known.replicas.iter().filter(|it| it.primary == *primary);
+            let readable = own.filter(|it| it.lag.unreadable.is_none()).count();
+            self.gauge(
+                &names::PRIMARY_READABLE_REPLICAS,
+                &[primary.as_str()],
+                readable as u64,
+            );
+        }
+        for replica in &known.replicas {
             let id = replica.id.as_ref().map_or("", NodeId::as_str);
             let address = replica.address.to_string();
             let labels = [id, address.as_str()];

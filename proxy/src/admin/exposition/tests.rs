@@ -11,6 +11,7 @@ use slotway_core::topology::{Address, AddressMap, NodeId};
 use super::histogram::seconds;
 use super::*;
 use crate::discovery::{Discovery, DiscoverySettings};
+use crate::replicas::ReplicaStatus;
 
 fn report(node: &str, up: bool) -> Box<WorkerReport> {
     let mut metrics = WorkerMetrics::default();
@@ -78,10 +79,13 @@ fn page(workers: &Reports) -> String {
 /// The page of upstreams with these names and workers.
 fn page_of(upstreams: &[(Option<&str>, &Reports)]) -> String {
     let (snapshot, discovery) = (Snapshot::empty(), discovery_status());
-    let replicas = [
-        replica("127.0.0.1:1", None),
-        replica("127.0.0.1:2", Some(Unreadable::Silent)),
-    ];
+    let replicas = Known {
+        replicas: vec![
+            replica("127.0.0.1:1", None),
+            replica("127.0.0.1:2", Some(Unreadable::Silent)),
+        ],
+        primaries: vec![NodeId::new("aa"), NodeId::new("cc")],
+    };
     let upstreams = upstreams.iter().map(|(name, workers)| Upstream {
         name: *name,
         workers,
@@ -356,4 +360,10 @@ fn replicas_show_whether_they_may_be_read_from() {
     );
     assert!(!page.contains(&of("slotway_replica_behind_seconds", 2)));
     assert_eq!(value(&page, &of("slotway_replica_behind_bytes", 1)), "12");
+    let count = |primary| {
+        let series = format!("slotway_primary_readable_replicas{{primary=\"{primary}\"}}");
+        value(&page, &series).to_owned()
+    };
+    // An alert needs the zero: the one without a replica has no other series.
+    assert_eq!((count("aa"), count("cc")), ("1".to_owned(), "0".to_owned()));
 }
