@@ -37,6 +37,7 @@ impl Engine {
         self.nodes.adopt_readers(readers, seen);
         self.nodes.assign_readers();
         self.try_readers();
+        self.hurry_reads();
         self.retire_links();
         self.run_pending();
         self.forget_nodes();
