@@ -107,8 +107,11 @@ impl Engine {
             .filter(|(node, _)| !silent.iter().any(|(silent, _)| silent == node))
             .filter_map(|(_, node)| node.probe)
             .collect();
-        for key in needless {
-            self.lose_link(key, LinkLoss::Retired);
+        if !needless.is_empty() {
+            for key in needless {
+                self.lose_link(key, LinkLoss::Retired);
+            }
+            self.hurry_reads();
         }
         for (node, is_expected) in silent {
             self.probe(node, interval, is_expected);

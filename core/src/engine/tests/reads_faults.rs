@@ -101,6 +101,21 @@ fn reads_that_wait_for_a_replica_are_looked_at_when_there_may_be_one() {
 }
 
 #[test]
+fn a_read_that_waits_for_a_replica_that_was_slow_goes_there_as_soon_as_it_answers() {
+    let (mut driver, owner) = driver_with(1);
+    let replica = replica_of(owner, 1);
+    let client = reading(&mut driver, ReadPolicy::Replica);
+    driver.send(client, "GET {k}a");
+    driver.pass(Duration::from_millis(1500));
+    driver.send(client, "GET {k}b");
+    driver.pass(Duration::from_millis(100));
+    assert_eq!(asked(&driver, replica), ["GET {k}a"]);
+    driver.reply(replica, &bulk("a"));
+    driver.pass(Duration::from_millis(1));
+    assert_eq!(asked(&driver, replica), ["GET {k}a", "GET {k}b"]);
+}
+
+#[test]
 fn a_replica_that_points_elsewhere_is_left_for_the_owner_e10() {
     let (mut driver, owner) = driver_with(2);
     let client = reading(&mut driver, ReadPolicy::Replica);
