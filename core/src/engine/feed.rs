@@ -32,9 +32,7 @@ impl Engine {
     pub(super) fn on_feed_ready(&mut self, key: LinkKey) {
         let link = &mut self.links[key.index()];
         link.phase = LinkPhase::Feeding;
-        let node = &mut self.nodes[link.node];
-        node.failures = 0;
-        node.login_refused = false;
+        self.nodes[link.node].note_reached();
         self.place_restless();
     }
 

@@ -162,12 +162,12 @@ impl Engine {
         if link.probe {
             return self.on_probe_ready(key);
         }
-        let waiting = std::mem::take(&mut link.waiting);
-        node.failures = 0;
-        node.login_refused = false;
         if link.feed {
             return self.on_feed_ready(key);
         }
+        let waiting = std::mem::take(&mut link.waiting);
+        node.note_reached();
+        let is_reader = node.is_reader();
         let is_upload = link.uploads.is_some();
         let is_private = link.private.is_some();
         let is_tracking = link.tracks.is_some();
@@ -201,6 +201,9 @@ impl Engine {
                 }
                 None => self.requests.remove(request),
             }
+        }
+        if is_reader {
+            self.hurry_reads();
         }
     }
 

@@ -171,6 +171,9 @@ pub struct Engine {
     /// How many times that was.
     #[cfg(test)]
     looks: usize,
+    /// How many times a parked request was looked at.
+    #[cfg(test)]
+    released: usize,
     /// Some of the times between two turns.
     moments: Moments,
     /// No request is late before: the worker itself did not run.
@@ -244,6 +247,8 @@ impl Engine {
             links_seen: Timestamp::ZERO,
             #[cfg(test)]
             looks: 0,
+            #[cfg(test)]
+            released: 0,
             moments: Moments::default(),
             patient_until: Timestamp::ZERO,
             snapshot: Arc::new(Snapshot::empty()),

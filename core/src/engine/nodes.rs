@@ -54,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) tracking_retry_at: Timestamp,
     /// The connection that asks whether it still answers, while it is silent on the others [HL2].
     pub(crate) probe: Option<LinkKey>,
+    /// It is asked only because clients wait there: that nothing comes for them is nothing against it.
+    pub(crate) probed_for_waiting: bool,
     /// The connection that has subscriptions.
     pub(crate) feed: Option<LinkKey>,
     /// When a probe was last opened.
@@ -62,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) heard: Timestamp,
     /// Connection attempts that failed in a row.
     pub(crate) failures: u32,
+    /// Since then a read went to a replica that might have gone to it.
+    pub(crate) missed: bool,
     /// It refused the proxy's credentials at the last attempt.
     pub(crate) login_refused: bool,
     /// No connection is attempted before.
@@ -104,10 +108,12 @@ impl Node {
             tracking_refusals: 0,
             tracking_retry_at: Timestamp::ZERO,
             probe: None,
+            probed_for_waiting: false,
             feed: None,
             probed_at: None,
             heard: Timestamp::ZERO,
             failures: 0,
+            missed: false,
             login_refused: false,
             retry_at: Timestamp::ZERO,
             outages: [None, None],
@@ -199,6 +205,13 @@ impl Node {
         if self.feed == Some(link) {
             self.feed = None;
         }
+    }
+
+    /// A connection to it is through its handshake.
+    pub(crate) const fn note_reached(&mut self) {
+        self.failures = 0;
+        self.missed = false;
+        self.login_refused = false;
     }
 
     pub(crate) fn has_links(&self) -> bool {

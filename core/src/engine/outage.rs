@@ -157,9 +157,10 @@ impl Outage {
 }
 
 impl Node {
-    /// Whether it refuses reads.
-    pub(super) fn refuses_reads(&self) -> bool {
-        self.outages[0].is_some()
+    /// Whether it refuses reads, and none is to try now.
+    pub(super) fn refuses_reads(&self, now: Timestamp) -> bool {
+        let outage = self.outages[0].as_ref();
+        outage.is_some_and(|outage| outage.retry_at > now)
     }
 
     /// Whether it refuses reads or writes.

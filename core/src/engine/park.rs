@@ -26,6 +26,8 @@ pub(super) const LOGIN_REFUSED: &[u8] = b"-ERR proxy: backend authentication fai
 pub(super) struct Parked {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// How many of them wait for a replica.
+    reads: usize,
     /// Not later than the first that is due.
     next_due: Timestamp,
 }
@@ -39,6 +41,8 @@ struct Entry {
     blocked_by: Option<NodeKey>,
     due: Timestamp,
     length: usize,
+    /// It waits for a replica that may answer it.
+    is_read: bool,
 }
 
 impl Default for Parked {
@@ -46,6 +50,7 @@ impl Default for Parked {
         Self {
             entries: VecDeque::new(),
             bytes: 0,
+            reads: 0,
             next_due: Timestamp::NEVER,
         }
     }
@@ -66,6 +71,7 @@ impl Parked {
 
     fn push(&mut self, entry: Entry) {
         self.bytes += entry.length;
+        self.reads += usize::from(entry.is_read);
         self.next_due = self.next_due.min(entry.due);
         self.entries.push_back(entry);
     }
@@ -79,6 +85,7 @@ impl Parked {
             if chosen {
                 taken.push(entry.key);
                 self.bytes -= entry.length;
+                self.reads -= usize::from(entry.is_read);
             } else {
                 self.next_due = self.next_due.min(entry.due);
             }
@@ -89,6 +96,21 @@ impl Parked {
 
     pub(super) fn remove(&mut self, key: RequestKey) {
         self.take(|entry| entry.key == key);
+    }
+
+    /// Whether some wait for a replica.
+    pub(super) const fn has_reads(&self) -> bool {
+        self.reads > 0
+    }
+
+    /// Has those of them looked at now for whose slot there may be one.
+    pub(super) fn hurry_reads(&mut self, now: Timestamp, may_be_read: impl Fn(Slot) -> bool) {
+        for entry in &mut self.entries {
+            if entry.is_read && may_be_read(entry.slot) {
+                entry.due = now;
+                self.next_due = now;
+            }
+        }
     }
 
     /// Has those that wait for `node` looked at now.
@@ -164,7 +186,8 @@ impl Engine {
                 false,
             );
         }
-        self.metrics.parked += 1;
+        // Not again for one that was only looked at.
+        self.metrics.parked += u64::from(request.state != State::Parked);
         request.state = State::Parked;
         let deadline = self.park_deadline(key);
         let request = &self.requests[key];
@@ -174,6 +197,7 @@ impl Engine {
             blocked_by: request.blocked_by,
             due: retry_at.min(deadline),
             length,
+            is_read: request.shape.launch == Launch::Read && request.blocked_by.is_none(),
         });
         self.disturb(key);
     }
@@ -218,6 +242,10 @@ impl Engine {
 
     /// Has requests that are parked no more sent or ended, oldest first.
     fn release_all(&mut self, released: &[RequestKey]) {
+        #[cfg(test)]
+        {
+            self.released += released.len();
+        }
         for key in released.iter().copied() {
             let request = &self.requests[key];
             let Some(session) = request.session else {

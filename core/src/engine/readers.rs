@@ -38,6 +38,7 @@ impl Engine {
         let any_left = self.nodes.adopt_readers(readers, seen);
         self.nodes.assign_readers();
         self.try_readers();
+        self.hurry_reads();
         // All links and sessions are looked through for that: not each second for nothing.
         if any_left {
             self.retire_links();

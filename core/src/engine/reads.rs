@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use super::nodes::Place;
 use super::request::{Launch, Request, Retry, Shape};
+use super::silence::PING;
 use super::{Engine, LinkKey, NodeKey, RequestKey, SessionKey};
+use crate::backend::Owed;
 use crate::command::id;
 use crate::local::ReadPolicy;
 use crate::reply::Refusal;
+use crate::resp::Protocol;
 use crate::session::Session;
 use crate::slot::Slot;
 use crate::time::Timestamp;
@@ -23,8 +26,8 @@ const UNFIT_PAUSE: Duration = Duration::from_secs(1);
 /// What was found of a replica does not count after this time: those who watch it have other trouble, and nobody knows how it fares.
 const FINDINGS_KEPT: Duration = Duration::from_secs(5);
 
-/// How soon a read that no replica may answer looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How soon a read that no replica may answer looks again, if nothing is heard of one before.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Added to what a node's answers take, so that a difference too small to be measured does not decide.
 const LATENCY_FLOOR: Duration = Duration::from_micros(50);
@@ -71,7 +74,8 @@ impl Engine {
         };
         if self.requests[key].detour.is_none() && !self.choose_reader(session, key) {
             self.requests[key].blocked_by = None;
-            return self.park(key, raw, self.now.after(LOOK_AGAIN));
+            let time = self.next_look(self.requests[key].shape.slot);
+            return self.park(key, raw, time);
         }
         let node = self.requests[key].detour.map(|(node, _)| node);
         if node.is_some_and(|node| self.nodes[node].is_reader()) {
@@ -84,9 +88,18 @@ impl Engine {
     /// Notes which node is to answer a read; false if it is to wait for one.
     fn choose_reader(&mut self, session: SessionKey, key: RequestKey) -> bool {
         let shape = &self.requests[key].shape;
+        let owner = self.nodes.owner(&self.snapshot, shape.slot);
         let node = match self.source(session, shape) {
-            Source::Primary => self.nodes.owner(&self.snapshot, shape.slot),
-            Source::Replica(node) => Some(node),
+            Source::Primary => owner,
+            Source::Replica(node) => {
+                if let Some(owner) = owner
+                    && may_be_for_primary(self.sessions[session.index()].reads)
+                {
+                    let owner = &mut self.nodes[owner];
+                    owner.missed |= owner.failures > 0;
+                }
+                Some(node)
+            }
             Source::Nobody => return false,
         };
         self.requests[key].detour = node.map(|node| (node, false));
@@ -157,7 +170,7 @@ impl Engine {
     /// Whether nothing speaks against it that the primary answers now.
     fn is_there(&self, primary: NodeKey) -> bool {
         let node = &self.nodes[primary];
-        node.failures == 0 && node.probe.is_none() && !node.refuses_reads()
+        node.failures == 0 && !self.is_suspect(primary) && !node.refuses_reads(self.now)
     }
 
     /// A replica of a node that gives a slot away, or takes it, knows nothing of that: it would call a key missing that is elsewhere.
@@ -241,23 +254,79 @@ impl Engine {
     }
 
     /// Has replicas that could not be reached tried again, by connections that nobody waits for.
+    /// So are primaries in whose place replicas answer: perhaps nobody else would try.
     pub(super) fn try_readers(&mut self) {
         let nodes = self.nodes.iter();
         let lost: Vec<NodeKey> = nodes
             .filter(|(_, node)| node.failures > 0 && node.retry_at <= self.now)
-            .filter(|(_, node)| node.reader.as_ref().is_some_and(|it| it.listed))
+            .filter(|(_, node)| match &node.reader {
+                Some(standing) => standing.listed,
+                None => node.primary && node.missed,
+            })
             .map(|(key, _)| key)
             .collect();
         for key in lost {
-            let is_ready = |link: LinkKey| self.links[link.index()].is_ready();
-            if self.nodes[key].shared_links().any(is_ready) {
+            let is_ready = |link: &LinkKey| self.links[link.index()].is_ready();
+            let ready = self.nodes[key].shared_links().find(is_ready);
+            match ready {
+                None => {
+                    self.open_link(key, 0, Protocol::Resp2, 0);
+                }
                 // Only one of its connections was lost: the next request opens it anew.
-                self.nodes[key].failures = 0;
-            } else {
-                self.open_link(key, 0, crate::resp::Protocol::Resp2, 0);
+                Some(_) if self.is_known_to_answer(key) => self.nodes[key].failures = 0,
+                Some(link) if self.links[link.index()].owed() == 0 => {
+                    self.links[link.index()].push(Owed::Probe, PING, self.now);
+                    self.mark_link_dirty(link);
+                }
+                Some(_) => {}
             }
         }
     }
+
+    /// Whether a node that lost connections answers over others. A replica that does not is listed no more; of a primary, only what it
+    /// has said since tells.
+    fn is_known_to_answer(&self, node: NodeKey) -> bool {
+        let node = &self.nodes[node];
+        node.is_reader() || node.heard >= node.retry_at
+    }
+
+    /// When a read that no replica may answer is looked at again, whatever is heard till then.
+    fn next_look(&self, slot: Slot) -> Timestamp {
+        let refused = self.readers_for(slot).filter_map(|key| {
+            let standing = self.nodes[key].reader.as_ref()?;
+            (standing.unfit_until > self.now).then_some(standing.unfit_until)
+        });
+        refused.fold(self.now.after(LOOK_AGAIN), Timestamp::min)
+    }
+
+    /// Has reads that wait for a replica looked at now, where there may be one.
+    pub(super) fn hurry_reads(&mut self) {
+        if !self.parked.has_reads() {
+            return;
+        }
+        let place = Place::new(0, Protocol::Resp2, 0);
+        let mut parked = std::mem::take(&mut self.parked);
+        parked.hurry_reads(self.now, |slot| {
+            let mut readers = self.readers_for(slot);
+            readers.any(|key| self.fitness(key, place).is_some())
+        });
+        self.parked = parked;
+    }
+
+    /// The replicas of the owner of `slot`.
+    fn readers_for(&self, slot: Slot) -> impl Iterator<Item = NodeKey> {
+        let owner = self.nodes.owner(&self.snapshot, slot);
+        let readers = owner.map(|owner| &self.nodes[owner].readers);
+        readers.into_iter().flatten().copied()
+    }
+}
+
+/// Whether the primary is one of those that may be asked.
+const fn may_be_for_primary(policy: ReadPolicy) -> bool {
+    matches!(
+        policy,
+        ReadPolicy::PreferPrimary | ReadPolicy::Any | ReadPolicy::Nearest
+    )
 }
 
 /// Whether the primary is asked as long as it is there.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::request::{Retry, State};
+use super::request::{Launch, Retry, State};
 use super::{Engine, NodeKey, RequestKey, outage};
 use crate::metrics::{Outcome, RetryReason};
 use crate::reply::Refusal;
@@ -226,8 +226,14 @@ impl Engine {
         }
         self.ask_for_topology(node, reason);
         let pause = self.note_outage(node, key, refusal, reply);
-        self.requests[key].redirects = 0;
-        self.may_wait(key).then_some(Retry::After(pause))
+        let request = &mut self.requests[key];
+        request.redirects = 0;
+        let retry = match request.shape.launch {
+            // A replica may answer it meanwhile; if not, it waits as long.
+            Launch::Read => Retry::Route,
+            _ => Retry::After(pause),
+        };
+        self.may_wait(key).then_some(retry)
     }
 
     /// The node does not serve the slot and does not know who does.

@@ -90,7 +90,7 @@ impl Engine {
     }
 
     fn probe_silent_nodes(&mut self) {
-        let interval = PROBE_INTERVAL.min(self.limits.node_timeout / 4);
+        let interval = self.probe_interval();
         let mut silent: Vec<(NodeKey, bool)> = self
             .links
             .iter()
@@ -107,8 +107,11 @@ impl Engine {
             .filter(|(node, _)| !silent.iter().any(|(silent, _)| silent == node))
             .filter_map(|(_, node)| node.probe)
             .collect();
-        for key in needless {
-            self.lose_link(key, LinkLoss::Retired);
+        if !needless.is_empty() {
+            for key in needless {
+                self.lose_link(key, LinkLoss::Retired);
+            }
+            self.hurry_reads();
         }
         for (node, is_expected) in silent {
             self.probe(node, interval, is_expected);
@@ -121,10 +124,27 @@ impl Engine {
         node.probe.is_some() || self.now.since(node.heard) >= interval
     }
 
+    /// Whether the node owes replies that should have come: it may be gone. If it owes them only to clients that wait there, what it
+    /// says to the probe tells.
+    pub(super) fn is_suspect(&self, node: NodeKey) -> bool {
+        let node = &self.nodes[node];
+        node.probe.is_some_and(|probe| {
+            let probe = &self.links[probe.index()];
+            let owes = !probe.is_ready() || probe.owed() > 0;
+            !node.probed_for_waiting
+                || owes && self.now.since(probe.progress) >= self.probe_interval()
+        })
+    }
+
+    fn probe_interval(&self) -> Duration {
+        PROBE_INTERVAL.min(self.limits.node_timeout / 4)
+    }
+
     /// Asks a silent node whether it is there. `is_expected`: it owes nothing but replies to those who wait.
     fn probe(&mut self, node: NodeKey, interval: Duration, is_expected: bool) {
         let now = self.now;
         let entry = &mut self.nodes[node];
+        entry.probed_for_waiting = is_expected;
         if let Some(key) = entry.probe {
             let link = &mut self.links[key.index()];
             if link.is_ready() && link.owed() == 0 && now.since(link.progress) >= interval {

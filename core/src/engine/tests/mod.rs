@@ -20,6 +20,7 @@ mod private;
 mod pubsub;
 mod reads;
 mod reads_faults;
+mod reads_primary;
 mod reads_rules;
 mod reconnect;
 mod reply_memory;

@@ -48,6 +48,74 @@ fn without_a_replica_a_read_that_is_for_one_waits_and_says_so() {
 }
 
 #[test]
+fn reads_that_wait_for_a_replica_are_looked_at_when_there_may_be_one() {
+    const MILLISECOND: Duration = Duration::from_millis(1);
+    let (mut driver, owner) = driver_with(0);
+    let replica = replica_of(owner, 1);
+    let client = reading(&mut driver, ReadPolicy::Replica);
+    driver.send(client, "GET {k}a");
+    for _ in 0..300 {
+        driver.pass(10 * MILLISECOND);
+        let report = driver.engine.report();
+        assert_eq!((report.metrics.parked, report.parked_now), (1, 1));
+    }
+    assert!(
+        driver.engine.released <= 3,
+        "once a second, not {} times in three",
+        driver.engine.released
+    );
+    driver.set_readers(&only(vec![
+        reader(7000, 1),
+        reader(7001, 1),
+        reader(7002, 1),
+    ]));
+    driver.pass(MILLISECOND);
+    assert_eq!(asked(&driver, replica), ["GET {k}a"]);
+
+    // One that refused it may answer again after a second.
+    driver.reply(
+        replica,
+        "-LOADING Redis is loading the dataset in memory\r\n",
+    );
+    driver.pass(600 * MILLISECOND);
+    driver.send(client, "GET {k}b");
+    driver.set_readers(&only(vec![reader(owner, 1)]));
+    driver.pass(390 * MILLISECOND);
+    assert_eq!(asked(&driver, replica).len(), 1);
+    driver.pass(20 * MILLISECOND);
+    assert_eq!(asked(&driver, replica)[1..], ["GET {k}a", "GET {k}b"]);
+
+    // One that was lost, as soon as there is a connection.
+    driver.open = false;
+    driver.cut(replica);
+    driver.pass(100 * MILLISECOND);
+    driver.set_readers(&only(vec![reader(owner, 1)]));
+    driver.pass(100 * MILLISECOND);
+    let before = driver.engine.released;
+    driver.connect_pending(0);
+    driver.pass(MILLISECOND);
+    assert_eq!(asked(&driver, replica), ["GET {k}a", "GET {k}b"]);
+    assert_eq!(driver.engine.released, before + 2);
+    driver.reply(replica, "+a\r\n+b\r\n");
+    assert_eq!(driver.output(client), "+a\r\n+b\r\n");
+}
+
+#[test]
+fn a_read_that_waits_for_a_replica_that_was_slow_goes_there_as_soon_as_it_answers() {
+    let (mut driver, owner) = driver_with(1);
+    let replica = replica_of(owner, 1);
+    let client = reading(&mut driver, ReadPolicy::Replica);
+    driver.send(client, "GET {k}a");
+    driver.pass(Duration::from_millis(1500));
+    driver.send(client, "GET {k}b");
+    driver.pass(Duration::from_millis(100));
+    assert_eq!(asked(&driver, replica), ["GET {k}a"]);
+    driver.reply(replica, &bulk("a"));
+    driver.pass(Duration::from_millis(1));
+    assert_eq!(asked(&driver, replica), ["GET {k}a", "GET {k}b"]);
+}
+
+#[test]
 fn a_replica_that_points_elsewhere_is_left_for_the_owner_e10() {
     let (mut driver, owner) = driver_with(2);
     let client = reading(&mut driver, ReadPolicy::Replica);
