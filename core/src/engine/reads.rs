@@ -86,6 +86,8 @@ impl Engine {
     }
 
     /// Notes which node is to answer a read; false if it is to wait for one.
+    #[cold]
+    #[inline(never)]
     fn choose_reader(&mut self, session: SessionKey, key: RequestKey) -> bool {
         let shape = &self.requests[key].shape;
         let owner = self.nodes.owner(&self.snapshot, shape.slot);
