@@ -7,6 +7,7 @@ use slotway_core::topology::{Hint, RefreshReason};
 
 use super::command::Data;
 use super::model::Violation;
+use super::net::Connection;
 use super::world::World;
 
 /// No client asks for more in one request.
@@ -86,14 +87,21 @@ impl World {
         }
         let since = |time: u64| Duration::from_micros(self.awake - time);
         let limit = limits.node_timeout.min(limits.demoted_timeout);
-        if since(self.heard[node]) < limit && since(connection.heard) < limits.busy_timeout {
+        if since(self.last_heard(connection)) < limit
+            && since(connection.heard) < limits.busy_timeout
+        {
             return Err(format!(
                 "{link:?} is given up after {:?} of silence though node {node} answered {:?} ago [HL2]",
                 since(connection.heard),
-                since(self.heard[node]),
+                since(self.last_heard(connection)),
             ));
         }
         Ok(())
+    }
+
+    /// When the engine last heard of the node of `connection`, by whatever it uses as it does this one.
+    pub(super) fn last_heard(&self, connection: &Connection) -> u64 {
+        self.heard[connection.node][usize::from(connection.reads)]
     }
 
     /// Discovery is told the truth.

@@ -68,7 +68,7 @@ pub(super) struct Connection {
     pub(super) is_feed: bool,
     asking: bool,
     /// It said READONLY: the node answers reads though it is a replica.
-    reads: bool,
+    pub(super) reads: bool,
     /// What the node has got since MULTI.
     multi: Option<Multi>,
     /// The kernel took MULTI and, of the commands behind it, which request they are.

@@ -352,7 +352,7 @@ impl World {
             let incarnation = self.cluster.peers[connection.node].incarnation;
             let is_sound = !connection.garbled && connection.incarnation == incarnation;
             if connection.ready && is_sound && !connection.closing && !connection.is_feed {
-                self.heard[connection.node] = self.awake;
+                self.heard[connection.node][usize::from(connection.reads)] = self.awake;
             }
             note!(self, "{link:?} reads {}", super::model::printable(&bytes));
             self.engine.on_link_read(link, &bytes);

@@ -111,7 +111,7 @@ impl World {
     pub(super) fn check_waiter_is_kept(&self, connection: &Connection) -> Result<(), Violation> {
         let limits = &self.profile.limits;
         let limit = limits.node_timeout.min(limits.demoted_timeout);
-        let silence = Duration::from_micros(self.awake - self.heard[connection.node]);
+        let silence = Duration::from_micros(self.awake - self.last_heard(connection));
         let id = NodeId::new(&self.cluster.peers[connection.node].id);
         let shards = self.snapshot.shards().iter();
         let mut primaries = shards.map(|shard| self.snapshot.node(shard.primary));

@@ -39,8 +39,9 @@ pub(super) struct World {
     pub(super) given_up: Vec<Connection>,
     /// The time less that in which the worker was held up: what silence is measured by.
     pub(super) awake: u64,
-    /// When, by that, the engine last heard of each node on a connection that was through its handshake.
-    pub(super) heard: Vec<u64>,
+    /// When, by that, the engine last heard of each node on a connection that was through its handshake: one as of a primary, and one
+    /// that said READONLY. To the engine these are two nodes.
+    pub(super) heard: Vec<[u64; 2]>,
     /// What the engine wants done.
     pub(super) actions: VecDeque<Action>,
     /// Connections with requests that the engine gave up, and silent nodes it asked.
@@ -89,7 +90,7 @@ impl World {
             connections: Vec::new(),
             given_up: Vec::new(),
             awake: 0,
-            heard: vec![0; profile.shards * (1 + profile.reads.replicas)],
+            heard: vec![[0; 2]; profile.shards * (1 + profile.reads.replicas)],
             actions: VecDeque::new(),
             closed_in_use: 0,
             probes: 0,
