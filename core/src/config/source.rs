@@ -196,7 +196,8 @@ impl Settings {
                     .filter(|_| section.is_empty())
                     .map(|(name, _)| *name);
                 format!(
-                    "Known here: {}.",
+                    "{}Known here: {}.",
+                    elsewhere(&path),
                     keys.chain(tables).collect::<Vec<_>>().join(", ")
                 )
             },
@@ -275,6 +276,17 @@ impl Lines<'_> {
             name: self.name.to_owned(),
             line: 1 + before.filter(|byte| **byte == b'\n').count(),
         }
+    }
+}
+
+/// Where a key of this name belongs, if there is one elsewhere.
+fn elsewhere(path: &str) -> String {
+    let name = path.split_once('.').map_or(path, |(_, name)| name);
+    let known = KEYS.iter().filter(|key| key.name() == name);
+    let known: Vec<&str> = known.map(|key| key.path).collect();
+    match known.is_empty() {
+        true => String::new(),
+        false => format!("There is {}. ", known.join(", and ")),
     }
 }
 

@@ -162,6 +162,7 @@ listen = 'nine'
 [upstream]
 cluster = ['redis-1']
 node_timeout = 5
+reads = 'any'
 [limits]
 park_bytes = '64MB'
 client_output_bytes = '1MiB'
@@ -177,11 +178,12 @@ level = 'loud'
         "test.toml:4: admin.listen = \"nine\" is not an IP address with a port",
         "test.toml:6: upstream.cluster = [\"redis-1\"] holds \"redis-1\", which is not an address: no port",
         "test.toml:7: upstream.node_timeout = 5 is not a duration\n      Allowed: a duration from 100ms to 1h, such as \"500ms\"",
-        "test.toml:9: limits.park_bytes = \"64MB\" is not a size\n      Allowed: a size from 0B to 64GiB",
-        "test.toml:10: limits.client_output_bytes = \"1MiB\" does not fit: limits.client_output_pause_bytes is greater than limits.client_output_bytes (1MiB)",
-        "test.toml:11: loging is not a known key\n      Known here: workers, admin, listener, sentinel, upstream, limits, log, shutdown.",
-        "test.toml:12: limit is not a known key\n      Did you mean limits?",
-        "test.toml:14: log.level = \"loud\" is not one of the words allowed\n      Allowed: one of error, warn, info, debug, trace.",
+        "test.toml:8: upstream.reads is not a known key\n      There is listener.reads. Known here: name, cluster,",
+        "test.toml:10: limits.park_bytes = \"64MB\" is not a size\n      Allowed: a size from 0B to 64GiB",
+        "test.toml:11: limits.client_output_bytes = \"1MiB\" does not fit: limits.client_output_pause_bytes is greater than limits.client_output_bytes (1MiB)",
+        "test.toml:12: loging is not a known key\n      Known here: workers, admin, listener, sentinel, upstream, limits, log, shutdown.",
+        "test.toml:13: limit is not a known key\n      Did you mean limits?",
+        "test.toml:15: log.level = \"loud\" is not one of the words allowed\n      Allowed: one of error, warn, info, debug, trace.",
     ];
     assert_eq!(faults.len(), starts.len(), "{faults:#?}");
     for (fault, start) in faults.iter().zip(starts) {
