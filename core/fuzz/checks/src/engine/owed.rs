@@ -16,6 +16,8 @@ pub(super) struct Owed {
     pub(super) replies: Vec<Option<Vec<u8>>>,
     /// The session ends behind the last of them.
     pub(super) ends: bool,
+    /// Commands may be queued.
+    in_transaction: bool,
 }
 
 impl Owed {
@@ -77,13 +79,18 @@ impl Owed {
                 return;
             }
             let class = effective_class(spec, args);
-            if matches!(class, Class::Single | Class::SameSlot) {
+            if matches!(class, Class::Single | Class::SameSlot) && !self.in_transaction {
                 let words: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
                 echoed = Some(echo(&words));
             }
             match (spec.name, args.len()) {
                 ("client|reply", 3) => reply_mode(args.get(2).unwrap_or_default(), state),
-                ("reset", 1) => state.reply_mode = ReplyMode::On,
+                ("reset", 1) => {
+                    state.reply_mode = ReplyMode::On;
+                    self.in_transaction = false;
+                }
+                ("multi", _) => self.in_transaction = true,
+                ("exec" | "discard", 1) => self.in_transaction = false,
                 _ => {}
             }
         }
