@@ -17,8 +17,8 @@ impl Engine {
         self.adopt_pauses();
     }
 
-    /// Has what writes wait until then, or not any more, whatever clients have asked for: another server is made the primary. As with
-    /// CLIENT PAUSE, a worker that is to stop knows none of that.
+    /// Has what writes wait until then, or not any more, whatever clients have asked for: another server is made the primary. A worker
+    /// that is to stop waits for that, too: the former primary would acknowledge what it is about to lose.
     pub fn hold_writes(&mut self, until: Option<Timestamp>) {
         self.writes_held = until;
         self.adopt_pauses();
@@ -27,13 +27,13 @@ impl Engine {
 
     /// Has sessions wait for what is in force now, until the first of it ends.
     fn adopt_pauses(&mut self) {
-        let (now, may_wait) = (self.now, !self.draining);
+        let now = self.now;
+        let wanted = self.client_pause.filter(|_| !self.draining);
         let held = self.writes_held.map(|until| Pause {
             until,
             writes_only: true,
         });
-        let is_in_force = |pause: &Pause| pause.until > now && may_wait;
-        let pauses = [self.client_pause, held].map(|pause| pause.filter(is_in_force));
+        let pauses = [wanted, held].map(|pause| pause.filter(|pause| pause.until > now));
         let pause = match pauses {
             [Some(one), Some(other)] => Some(Pause {
                 until: one.until.min(other.until),

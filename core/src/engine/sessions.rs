@@ -178,7 +178,10 @@ impl Engine {
         }
         let reason = session.closing.filter(|_| session.is_ending())?;
         let is_evicted = reason == CloseReason::InputLimit;
-        (is_evicted || session.queue.is_empty() && session.out.is_empty()).then_some(reason)
+        // What is held was sent before the shutdown.
+        let is_held = reason == CloseReason::Shutdown && self.is_postponed(key);
+        let is_done = session.queue.is_empty() && session.out.is_empty() && !is_held;
+        (is_evicted || is_done).then_some(reason)
     }
 
     /// Notes since when the session has had more unread replies than the soft limit without a break [D13]. To be called whenever

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::driver::{Driver, encode};
 use crate::engine::SessionKey;
 use crate::local::{ListenerSettings, Pause};
+use crate::metrics::CloseReason;
 use crate::time::Timestamp;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -209,9 +210,46 @@ fn n16_writes_wait_for_another_primary_and_reads_do_not() {
     driver.send(client, "SET k w");
     driver.pass(50 * MILLISECOND);
     assert_eq!(driver.requests(node)[2..], ["SET k w"], "ends by itself");
-    driver.engine.hold_writes(Some(until(300)));
+}
+
+/// Or the former primary would acknowledge what it loses when it follows the new one.
+#[test]
+fn n16_a_shutdown_waits_for_another_primary_d12() {
+    let mut driver = Driver::new();
+    let (writer, reader) = (driver.client(), driver.client());
+    let node = driver.owner("k");
+    let until = |millis: u32| Timestamp::ZERO.after(MILLISECOND * millis);
+    driver.engine.hold_writes(Some(until(200)));
+    driver.send(writer, "SET k v");
     driver.engine.drain();
-    assert_eq!(driver.engine.paused_until(), None);
+    driver.settle();
+    assert_eq!(driver.requests(node).len(), 0);
+    assert_eq!(driver.engine.must_close(writer), None);
+    assert_eq!(
+        driver.engine.must_close(reader),
+        Some(CloseReason::Shutdown)
+    );
+    driver.engine.hold_writes(None);
+    driver.settle();
+    assert_eq!(driver.requests(node), ["SET k v"]);
+    assert_eq!(driver.engine.must_close(writer), None);
+    driver.answer_all(node, "+OK\r\n");
+    assert_eq!(driver.output(writer), "+OK\r\n");
+    assert_eq!(
+        driver.engine.must_close(writer),
+        Some(CloseReason::Shutdown)
+    );
+
+    // It ends by itself as well.
+    let mut driver = Driver::new();
+    let writer = driver.client();
+    driver.engine.hold_writes(Some(until(100)));
+    driver.send(writer, "SET k v");
+    driver.engine.drain();
+    driver.pass(50 * MILLISECOND);
+    assert_eq!(driver.requests(node).len(), 0);
+    driver.pass(50 * MILLISECOND);
+    assert_eq!(driver.requests(node), ["SET k v"]);
 }
 
 #[test]
