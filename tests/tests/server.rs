@@ -15,6 +15,8 @@ harness::on_full_matrix!(
     a_server_started_anew_is_served_again,
     a_replica_is_not_taken,
     the_primary_of_a_replica_is_taken_n24,
+    the_primary_of_a_replica_of_a_replica_is_taken_n24,
+    a_primary_that_was_followed_is_found_again_n24,
     a_planned_failover_between_two_servers_shows_no_error_n25,
     an_address_that_another_server_takes_over,
     a_replica_made_primary_at_the_same_address,
@@ -186,6 +188,36 @@ fn the_primary_of_a_replica_is_taken_n24(version: Version) -> Result<()> {
     })?;
     conn.must("INCR a")?;
     assert_eq!(proxy.get("/readyz")?.status, 200);
+    Ok(())
+}
+
+/// As after a second `FAILOVER`: the configured server still follows the one before.
+fn the_primary_of_a_replica_of_a_replica_is_taken_n24(version: Version) -> Result<()> {
+    let first = Node::standalone(version)?;
+    let middle = replica_of(&first)?;
+    let last = replica_of(&middle)?;
+    let proxy = in_front_of(last.address()).start()?;
+    proxy.conn()?.must("INCR a")?;
+    // Others have it by replication.
+    ensure!(first.info("replication", "role")? == "master");
+    ensure!(first.calls("incr")? == 1);
+    Ok(())
+}
+
+/// The configured server is gone when the one it followed is a replica for a while.
+fn a_primary_that_was_followed_is_found_again_n24(version: Version) -> Result<()> {
+    let primary = Node::standalone(version)?;
+    let mut replica = replica_of(&primary)?;
+    let proxy = in_front_of(replica.address()).start()?;
+    let mut conn = proxy.conn()?;
+    conn.must("INCR a")?;
+    replica.kill()?;
+    abandon(&primary)?;
+    wait_until(SWITCH, "/readyz says why", || {
+        Ok(proxy.get("/readyz")?.body.contains("is a replica of"))
+    })?;
+    primary.must("REPLICAOF NO ONE")?;
+    write_when_possible(&mut conn, "b")?;
     Ok(())
 }
 

@@ -51,6 +51,8 @@ const HINT_BATCH: usize = 256;
 const LINK_AGE_MAX: Duration = Duration::from_secs(2);
 /// A primary that is new has so long to answer before the former one is left: most do at once, and nobody has to wait.
 const LEAVE_AFTER: Duration = Duration::from_millis(100);
+/// A replica may follow a replica: so many of them are asked one after the other for the primary.
+const HOPS_MAX: usize = 4;
 /// Rounds without an answer before that is logged.
 const FAILURES_LOGGED: u64 = 3;
 
@@ -78,6 +80,8 @@ pub struct ServerDiscovery<F> {
     last_round: Option<Instant>,
     /// Since when there is no primary.
     lost_since: Option<Instant>,
+    /// Where the last one was.
+    last_used: Option<Address>,
 }
 
 impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
@@ -104,6 +108,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             wish: None,
             last_round: None,
             lost_since: None,
+            last_used: None,
         }
     }
 
@@ -201,8 +206,11 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             self.wish = Some(RefreshReason::Sentinel);
             return;
         };
-        let followed = self.followed(&answers);
-        if !followed.is_empty() {
+        for _ in 0..HOPS_MAX {
+            let followed = self.whereabouts.followed(&answers, self.last_used.as_ref());
+            if followed.is_empty() {
+                break;
+            }
             if self.is_demoted(&answers) {
                 self.leave(DEMOTED);
             }
@@ -302,6 +310,7 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
             return RefreshResult::Unchanged;
         }
         let (address, id) = (chosen.address.clone(), chosen.id.clone());
+        self.last_used = Some(address.clone());
         let Ok(snapshot) = whole(chosen, current.generation + 1) else {
             return RefreshResult::Failed;
         };
@@ -313,14 +322,6 @@ impl<F: Fn(&Snapshot)> ServerDiscovery<F> {
         }
         self.publish(Arc::new(snapshot));
         RefreshResult::Changed
-    }
-
-    /// Whom else to ask before it is said that there is no primary.
-    fn followed(&self, answers: &[Answer]) -> Vec<Address> {
-        let current = self.snapshot.load();
-        let in_use = current.nodes().first();
-        self.whereabouts
-            .followed(answers, in_use.map(|node| &node.address))
     }
 
     /// Whether the server in use says that it is a replica.

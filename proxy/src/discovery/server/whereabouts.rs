@@ -126,15 +126,15 @@ impl Whereabouts {
         }
     }
 
-    /// Whom else to ask: if all that answered are replicas, the primaries that they name [N24]; if nobody did, the server `in_use`, which
+    /// Whom else to ask: if all that answered are replicas, the servers that they follow [N24]; if nobody did, the one `last_used`, which
     /// was found in this way. Where there are Sentinels nobody else says who it is.
-    pub(super) fn followed(&self, answers: &[Answer], in_use: Option<&Address>) -> Vec<Address> {
+    pub(super) fn followed(&self, answers: &[Answer], last_used: Option<&Address>) -> Vec<Address> {
         if matches!(self.0, Kind::Sentinels(_)) {
             return Vec::new();
         }
         let mut followed = Vec::new();
         if answers.iter().all(|(.., answer)| answer.is_err()) {
-            followed.extend(in_use.cloned());
+            followed.extend(last_used.cloned());
         }
         for (address, _, answer) in answers {
             let Ok((_, probe)) = answer else { continue };
