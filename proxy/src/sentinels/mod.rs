@@ -121,17 +121,17 @@ impl Sentinels {
         self.told.event.notified().await;
     }
 
-    /// Asks all Sentinels for the primary. `current_epoch` is that of the configuration in use, 0 if there is none.
+    /// Asks all Sentinels for the primary. `current` is what they said before.
     ///
     /// Dropping the future is safe.
-    pub(crate) async fn find(&mut self, current_epoch: u64) -> Result<Found, NotFound> {
+    pub(crate) async fn find(&mut self, current: Option<&Choice>) -> Result<Found, NotFound> {
         self.look_up().await;
         let addresses = self.addresses();
         self.listen(&addresses);
         let mut terms = Terms {
             configured: self.settings.seeds.len(),
             quorum: self.settings.quorum,
-            current_epoch,
+            current,
         };
         let (said, trouble) = self.ask(&addresses, &mut terms).await;
         let reports = reports(&said);
@@ -157,7 +157,11 @@ impl Sentinels {
     }
 
     /// Asks these, and asks again if one of them has news while others are waited for: what it said before is old then.
-    async fn ask(&self, addresses: &[Address], terms: &mut Terms) -> (Vec<Said>, Option<String>) {
+    async fn ask(
+        &self,
+        addresses: &[Address],
+        terms: &mut Terms<'_>,
+    ) -> (Vec<Said>, Option<String>) {
         let configured = terms.configured;
         let seeds = self.seeds();
         for _ in 0..RESTARTS_MAX {
@@ -270,7 +274,7 @@ async fn hear(
     mut questions: JoinSet<Result<Said, AskError>>,
     addresses: &[Address],
     seeds: &[Address],
-    terms: &mut Terms,
+    terms: &mut Terms<'_>,
 ) -> (Vec<Said>, Option<String>) {
     let mut said: Vec<Said> = Vec::new();
     let mut trouble = None;

@@ -36,26 +36,27 @@ pub enum NoChoice {
 
 /// What a choice is made by.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Terms {
+pub struct Terms<'a> {
     /// How many Sentinels the operator has named.
     pub configured: usize,
     /// How many have to agree; more than half of those there are, if that is not given.
     pub quorum: Option<usize>,
-    /// The configuration that names the primary in use; 0 if there is none.
-    pub current_epoch: u64,
+    /// What was chosen before.
+    pub current: Option<&'a Choice>,
 }
 
 /// The server that enough of `reports`, one of each Sentinel that answered, name in the newest configuration for which that is so; of
 /// several names and addresses of it [N19] the one that most of them give.
 ///
-/// While fewer answer than have to agree, all of them are enough for what is not older than the configuration in use: no more than
-/// a failover does an outage of the Sentinels stop the service.
+/// While fewer answer than have to agree, all of them are enough for what is newer than the configuration in use, or says the same of it: no
+/// more than a failover does an outage of the Sentinels stop the service. That the same configuration has another primary, as each has
+/// that was never failed over, is an error of the one that says so.
 ///
 /// Sentinels in TILT count only if no other one answers [N26].
 ///
 /// # Errors
 /// If nobody answered, or not enough agree.
-pub fn choose(reports: &[Report], terms: Terms) -> Result<Choice, NoChoice> {
+pub fn choose(reports: &[Report], terms: Terms<'_>) -> Result<Choice, NoChoice> {
     let sound = reports.iter().filter(|report| !report.tilted);
     let mut counted: Vec<&Report> = sound.collect();
     if counted.is_empty() {
@@ -87,7 +88,12 @@ pub fn choose(reports: &[Report], terms: Terms) -> Result<Choice, NoChoice> {
         .iter()
         .filter(|report| match votes_of(report) {
             votes if votes >= wanted => true,
-            votes => votes >= needed && report.config_epoch >= terms.current_epoch,
+            votes => {
+                votes >= needed
+                    && terms
+                        .current
+                        .is_none_or(|known| is_no_step_back(report, known))
+            }
         })
         .max_by_key(|report| {
             (
@@ -111,6 +117,11 @@ pub fn choose(reports: &[Report], terms: Terms) -> Result<Choice, NoChoice> {
         votes,
         is_quorum: votes >= wanted,
     })
+}
+
+fn is_no_step_back(report: &Report, known: &Choice) -> bool {
+    let is_same = || report.config_epoch == known.config_epoch && report.names(known);
+    report.config_epoch > known.config_epoch || is_same()
 }
 
 /// More than half of the Sentinels there are. A Sentinel that was set up anew and knows nobody does not make them fewer, and one that

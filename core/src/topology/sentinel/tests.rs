@@ -17,11 +17,21 @@ fn report(primary: &str, config_epoch: u64, sentinels: usize) -> Report {
     }
 }
 
-fn is_quorum(reports: &[Report], terms: Terms) -> bool {
+fn known(primary: &str, config_epoch: u64) -> Choice {
+    Choice {
+        primary: at(primary),
+        run_id: None,
+        config_epoch,
+        votes: 2,
+        is_quorum: true,
+    }
+}
+
+fn is_quorum(reports: &[Report], terms: Terms<'_>) -> bool {
     choose(reports, terms).is_ok_and(|choice| choice.is_quorum)
 }
 
-fn chosen(reports: &[Report], terms: Terms) -> Result<String, NoChoice> {
+fn chosen(reports: &[Report], terms: Terms<'_>) -> Result<String, NoChoice> {
     choose(reports, terms).map(|choice| choice.primary.to_string())
 }
 
@@ -232,15 +242,18 @@ fn n12_two_that_do_not_agree_choose_nobody() {
 
 #[test]
 fn n16_a_single_sentinel_that_is_left_is_believed_but_not_about_the_past() {
+    let in_use = known("10.0.0.2:1", 5);
     let terms = Terms {
         configured: 3,
-        current_epoch: 5,
+        current: Some(&in_use),
         ..Terms::default()
     };
     assert_eq!(
         chosen(&[report("10.0.0.2:1", 5, 3)], terms).unwrap(),
         "10.0.0.2:1"
     );
+    // In the same configuration there is no other.
+    assert!(chosen(&[report("10.0.0.3:1", 5, 3)], terms).is_err());
     assert_eq!(
         chosen(&[report("10.0.0.3:1", 6, 3)], terms).unwrap(),
         "10.0.0.3:1"
@@ -258,10 +271,11 @@ fn n10_the_operator_may_want_more_or_fewer_to_agree() {
         report("10.0.0.1:1", 4, 5),
         report("10.0.0.2:1", 5, 5),
     ];
+    let in_use = known("10.0.0.1:1", 4);
     let terms = |quorum| Terms {
         configured: 5,
         quorum: Some(quorum),
-        current_epoch: 4,
+        current: Some(&in_use),
     };
     assert_eq!(chosen(&reports, terms(1)).unwrap(), "10.0.0.2:1");
     assert_eq!(chosen(&reports, terms(2)).unwrap(), "10.0.0.1:1");
@@ -273,7 +287,7 @@ fn n26_a_tilted_sentinel_counts_only_if_no_other_answers() {
     let terms = Terms {
         configured: 2,
         quorum: Some(1),
-        current_epoch: 0,
+        current: None,
     };
     let tilted = Report {
         tilted: true,

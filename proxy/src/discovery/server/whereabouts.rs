@@ -196,8 +196,7 @@ impl Watched {
     }
 
     async fn ask(&mut self, throttle: &mut Throttle, now: Instant) {
-        let epoch = self.choice.as_ref().map_or(0, |choice| choice.config_epoch);
-        match self.sentinels.find(epoch).await {
+        match self.sentinels.find(self.choice.as_ref()).await {
             Ok(found) => {
                 self.note_unsettled(found.choice.votes < found.counted, now);
                 self.trouble = None;
