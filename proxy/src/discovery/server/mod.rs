@@ -7,8 +7,8 @@
 //!                                                                             else the first
 //! ```
 //!
-//! A replica is never taken: writes would fail there, and reads may be old. If what is configured is one, the primary that it names is
-//! asked, and taken if it is one [N24]: after `FAILOVER` or a `REPLICAOF` by hand nobody needs to change anything. Sentinels are the only
+//! A replica is never taken: writes would fail there, and reads may be old. If what is configured is one, the server that it follows
+//! is asked, and so on, and taken if it is a primary [N24]: after `FAILOVER` or a `REPLICAOF` by hand nobody needs to change anything. Sentinels are the only
 //! ones to say who it is where there are some. While there is nothing better, the snapshot stands; but a server that a quorum of
 //! Sentinels has replaced, or that says that it follows another one, is left at once, though there may be no other yet: what it would
 //! still be written would be lost [N17].

@@ -33,19 +33,27 @@ fn failed_over(generation: u64, port_of_7003: u16) -> Snapshot {
     builder.build(generation)
 }
 
-#[test]
-fn a_node_and_the_one_that_it_follows_now_do_not_both_tell_of_a_key_u9() {
+/// What all primaries tell of.
+const SETS: &str = "__keyevent@0__:set";
+
+/// A client that is told of what all primaries tell.
+fn keyspace_client() -> (Driver, SessionKey) {
     let mut driver = Driver::new();
     let client = driver.client();
-    let channel = "__keyevent@0__:set";
-    subscribe(&mut driver, client, &format!("SUBSCRIBE {channel}"));
+    subscribe(&mut driver, client, &format!("SUBSCRIBE {SETS}"));
+    (driver, client)
+}
+
+#[test]
+fn a_node_and_the_one_that_it_follows_now_do_not_both_tell_of_a_key_u9() {
+    let (mut driver, client) = keyspace_client();
     driver.engine.set_snapshot(Arc::new(failed_over(2, 7003)));
     driver.settle();
-    let event = message(channel, "k");
+    let event = message(SETS, "k");
     driver.say(7001, event.as_bytes());
     assert_eq!(driver.output(client), event, "its successor is asked");
     // The other one is not there yet: so all stay where they are.
-    driver.say(7003, ack("subscribe", channel, 1).as_bytes());
+    driver.say(7003, ack("subscribe", SETS, 1).as_bytes());
     for port in [7001, 7003, 7002] {
         driver.say(port, event.as_bytes());
     }
@@ -80,11 +88,8 @@ fn half_promoted(generation: u64) -> Snapshot {
 
 #[test]
 fn a_node_that_moved_names_in_place_of_its_primary_does_not_tell_of_a_key_again_u9() {
-    let mut driver = Driver::new();
-    let client = driver.client();
-    let channel = "__keyevent@0__:set";
-    subscribe(&mut driver, client, &format!("SUBSCRIBE {channel}"));
-    let event = message(channel, "k");
+    let (mut driver, client) = keyspace_client();
+    let event = message(SETS, "k");
     driver.engine.set_snapshot(Arc::new(half_promoted(3)));
     driver.settle();
     agree(&mut driver);
@@ -106,14 +111,11 @@ fn a_node_that_moved_names_in_place_of_its_primary_does_not_tell_of_a_key_again_
 
 #[test]
 fn two_primaries_of_which_moved_spoke_as_one_each_tell_of_their_keys_u9() {
-    let mut driver = Driver::new();
-    let client = driver.client();
-    let channel = "__keyevent@0__:set";
-    subscribe(&mut driver, client, &format!("SUBSCRIBE {channel}"));
+    let (mut driver, client) = keyspace_client();
     driver.engine.set_snapshot(Arc::new(half_promoted(3)));
     driver.settle();
     agree(&mut driver);
-    let events = ["a", "b"].map(|key| message(channel, key));
+    let events = ["a", "b"].map(|key| message(SETS, key));
     driver.say(7003, events[0].as_bytes());
     let mut whole = half_promoted(4);
     whole.promotions.clear();
@@ -129,15 +131,12 @@ fn two_primaries_of_which_moved_spoke_as_one_each_tell_of_their_keys_u9() {
 #[test]
 fn what_only_a_node_told_that_is_lost_before_it_counts_is_a_gap_u9() {
     for tells in [false, true] {
-        let mut driver = Driver::new();
-        let client = driver.client();
-        let channel = "__keyevent@0__:set";
-        subscribe(&mut driver, client, &format!("SUBSCRIBE {channel}"));
+        let (mut driver, client) = keyspace_client();
         driver.engine.set_snapshot(Arc::new(failed_over(2, 7003)));
         driver.settle();
         agree(&mut driver);
         if tells {
-            driver.say(7003, message(channel, "k").as_bytes());
+            driver.say(7003, message(SETS, "k").as_bytes());
         }
         driver.lose(driver.feed(7003), LinkLoss::Closed);
         let expected = tells.then_some(CloseReason::SubscriptionLost);
@@ -147,10 +146,7 @@ fn what_only_a_node_told_that_is_lost_before_it_counts_is_a_gap_u9() {
 
 #[test]
 fn a_node_that_is_replaced_again_before_it_counts_is_told_the_end_u9() {
-    let mut driver = Driver::new();
-    let client = driver.client();
-    let channel = "__keyevent@0__:set";
-    subscribe(&mut driver, client, &format!("SUBSCRIBE {channel}"));
+    let (mut driver, _client) = keyspace_client();
     driver.engine.set_snapshot(Arc::new(failed_over(2, 7003)));
     driver.settle();
     agree(&mut driver);
@@ -159,16 +155,13 @@ fn a_node_that_is_replaced_again_before_it_counts_is_told_the_end_u9() {
     driver.settle();
     for port in [7003, 7004] {
         let asked = driver.asked_on_feed(port);
-        assert_eq!(asked, [format!("unsubscribe {channel}")], "of {port}");
+        assert_eq!(asked, [format!("unsubscribe {SETS}")], "of {port}");
     }
 }
 
 #[test]
 fn a_node_that_takes_over_and_changes_its_address_tells_of_a_key_once_u9() {
-    let mut driver = Driver::new();
-    let client = driver.client();
-    let channel = "__keyevent@0__:set";
-    subscribe(&mut driver, client, &format!("SUBSCRIBE {channel}"));
+    let (mut driver, client) = keyspace_client();
     driver.engine.set_snapshot(Arc::new(failed_over(2, 7003)));
     driver.settle();
     agree_at(&mut driver, 7003);
@@ -176,7 +169,7 @@ fn a_node_that_takes_over_and_changes_its_address_tells_of_a_key_once_u9() {
     driver.engine.set_snapshot(Arc::new(failed_over(3, 7005)));
     driver.settle();
     agree_at(&mut driver, 7005);
-    let event = message(channel, "k");
+    let event = message(SETS, "k");
     for port in [7005, 7003, 7001] {
         driver.say(port, event.as_bytes());
     }
